@@ -1,0 +1,1 @@
+"""The experiments: a scenario's arms in replications, plus one analysis each."""

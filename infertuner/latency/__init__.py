@@ -1,0 +1,1 @@
+"""How long it takes: latency models, profiles, fitting, and the hardware they are measured on."""

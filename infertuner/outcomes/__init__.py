@@ -1,0 +1,1 @@
+"""What happened and what it means: metrics, statistics, tables, figures and the run folder."""

@@ -1,0 +1,1 @@
+"""Who answers: requests, routers, batchers, GPUs and the simulation. The only room that knows SimPy."""

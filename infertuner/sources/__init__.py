@@ -1,0 +1,1 @@
+"""Who asks: arrival processes, token lengths, sessions, traces and the published sources."""
