@@ -1,0 +1,1 @@
+"""How many entries the local tier should have: one small policy per file."""
