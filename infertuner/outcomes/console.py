@@ -1,0 +1,70 @@
+"""Tables for people: units from column names on a terminal, plain aligned text in a pipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from infertuner.outcomes.statistics import Interval
+from infertuner.units import format_number, format_seconds
+
+Rows: TypeAlias = Sequence[Mapping[str, object]]
+"""One mapping a row, column name to value; all rows have the columns of the first."""
+
+PIPE_WIDTH = 10_000
+
+
+def print_table(title: str, rows: Rows | pd.DataFrame, console: Console) -> None:
+    """Print `rows` under `title`; a pipe gets every column in full, however wide, and no lines or colours."""
+    if isinstance(rows, pd.DataFrame):
+        rows = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    if not console.is_terminal:
+        console = Console(file=console.file, width=PIPE_WIDTH, color_system=None)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE if console.is_terminal else None)
+    names = list(rows[0]) if rows else []
+    for name in names:
+        is_text = any(isinstance(row[name], str) for row in rows)
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(format_cell(name, row[name]) for name in names))
+    console.print(table, markup=False, highlight=False)
+
+
+def format_cell(name: str, value: object) -> str:
+    """`value` as people read it, in the unit that its column name ends in.
+
+    >>> format_cell("ttft_mean_s", 0.0123), format_cell("hit_ratio", Interval(0.5, 0.4, 0.6, 8)), format_cell("n", None)
+    ('12.3 ms', '50.0 % ± 10.0 %', '-')
+    """
+    if isinstance(value, Interval):
+        return _format_interval(name, value)
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        return _format_float(name, value)
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _format_float(name: str, value: float) -> str:
+    if name.endswith("_ratio"):
+        return f"{100 * value:.1f} %"
+    if name.endswith("_s") and not name.endswith("_per_s"):
+        return format_seconds(value)
+    return format_number(value)
+
+
+def _format_interval(name: str, value: Interval) -> str:
+    """Mean ± half-width; an interval that is not symmetric, as of a ratio, keeps its two ends."""
+    mean = format_cell(name, value.mean)
+    if value.mean is None or value.ci_low is None or value.ci_high is None:
+        return mean
+    below, above = value.mean - value.ci_low, value.ci_high - value.mean
+    if math.isclose(below, above, rel_tol=1e-6, abs_tol=1e-12):
+        return f"{mean} ± {_format_float(name, above)}"
+    return f"{mean} ({_format_float(name, value.ci_low)} to {_format_float(name, value.ci_high)})"
