@@ -105,10 +105,9 @@ def format_seconds(seconds: float | None) -> str:
     """
     if seconds is None or math.isnan(seconds):
         return "-"
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= scale or unit == "µs":
-            return f"{_three_digits(seconds / scale)} {unit}"
-    raise AssertionError("unreachable")
+    rounded = abs(float(f"{seconds:.3g}"))
+    unit = "s" if rounded >= 1 or rounded == 0 else "ms" if rounded >= SECONDS["ms"] else "µs"
+    return f"{_three_digits(seconds / SECONDS[unit])} {unit}"
 
 
 def format_number(value: float | None) -> str:
@@ -126,6 +125,7 @@ def milliseconds(seconds: float) -> float:
 
 
 def _three_digits(value: float) -> str:
+    value = float(f"{value:.3g}") if abs(value) < 1000 else value
     if value == 0:
         return "0"
     digits = 2 - math.floor(math.log10(abs(value)))

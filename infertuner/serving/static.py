@@ -1,0 +1,203 @@
+"""A GPU that runs static batches: the one place where serving time passes.
+
+The loop is decide, execute, apply: ask the batcher, let the batch's seconds pass, stamp what happened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from itertools import groupby, takewhile
+from typing import Any, NamedTuple
+
+from simpy import Environment, Event
+
+from infertuner.latency.model import LatencyModel
+from infertuner.records import RequestColumns, StepColumns
+from infertuner.serving.batchers import Batcher
+from infertuner.serving.prefix_cache import NO_CACHE, Lookup, PrefixCache
+from infertuner.serving.request import Request
+
+Process = Generator[Event, Any, None]
+
+
+class Member(NamedTuple):
+    """A request in a running batch, with what the cache gave it and the output length only its GPU knows."""
+
+    request: Request
+    lookup: Lookup
+    output_tokens: int
+
+
+class StaticGpu:
+    """One GPU: a queue, a batcher, a latency model and possibly a KV cache. Idle, starting up, or running one batch."""
+
+    def __init__(
+        self,
+        *,
+        env: Environment,
+        gpu_id: int,
+        startup_s: float,
+        batcher: Batcher,
+        latency: LatencyModel,
+        cache: PrefixCache | None,
+        output_tokens: Sequence[int],
+        requests: RequestColumns,
+        steps: StepColumns,
+        answered: Callable[[Request, int], None],
+    ) -> None:
+        self._env, self._gpu_id, self._startup_s = env, gpu_id, startup_s
+        self._batcher, self._latency, self._cache = batcher, latency, cache
+        self._output_tokens, self._requests, self._steps, self._answered = output_tokens, requests, steps, answered
+        self._waiting: deque[Request] = deque()
+        self._fetched: dict[int, Lookup] = {}
+        self._draining = False
+        self._wake: Event | None = None
+
+    def submit(self, request: Request) -> None:
+        """Put a request at the end of the queue."""
+        self._waiting.append(request)
+        self._notify()
+
+    def drain(self) -> None:
+        """Learn that no further request will come."""
+        self._draining = True
+        self._notify()
+
+    def serve(self) -> Process:
+        """The GPU's life: start up, then plan and run batches for ever."""
+        yield self._env.timeout(self._startup_s)
+        now_s = self._env.now
+        while True:
+            if not self._waiting:
+                now_s = yield from self._sleep(math.inf)
+                continue
+            plan = self._batcher.plan(self._waiting, now_s, self._draining)
+            if plan.take == 0:
+                now_s = yield from self._sleep(plan.wait_until_s)
+                continue
+            if plan.hold_s:
+                yield self._env.timeout(plan.hold_s)
+            batch = self._admit(plan.take)
+            if batch:
+                yield from self._run(batch)
+            now_s = self._env.now
+
+    def _notify(self) -> None:
+        if self._wake is not None:
+            self._wake.succeed()
+            self._wake = None
+
+    def _sleep(self, until_s: float) -> Generator[Event, Any, float]:
+        """Wait for news or for an instant, whichever is first; the time to plan for is returned.
+
+        The sum of floats that SimPy calls now may fall one rounding short of `until_s`, and a deadline missed by a
+        rounding would be waited for again and again; hence the maximum.
+        """
+        self._wake = wake = self._env.event()
+        if until_s == math.inf:
+            yield wake
+        else:
+            yield wake | self._env.timeout(until_s - self._env.now)
+        self._wake = None
+        return self._env.now if wake.triggered else max(until_s, self._env.now)
+
+    def _admit(self, take: int) -> list[Member]:
+        """Take the oldest requests off the queue; those that must first fetch their prefix are set aside meanwhile."""
+        batch = []
+        for _ in range(take):
+            request = self._waiting.popleft()
+            lookup = self._fetched.pop(request.request_id, None)
+            if lookup is None:
+                lookup = self._look_up(request)
+                if lookup.fetch_s and self._cache is not None and not self._cache.fetch_occupies_gpu:
+                    self._fetch(request, lookup)
+                    continue
+            batch.append(Member(request, lookup, self._output_tokens[request.request_id]))
+        return batch
+
+    def _look_up(self, request: Request) -> Lookup:
+        if self._cache is None:
+            return NO_CACHE
+        lookup = self._cache.look_up(request, self._env.now)
+        row = request.request_id
+        self._requests.cache_level[row] = lookup.level
+        self._requests.cached_tokens[row] = lookup.cached_tokens
+        self._requests.fetch_s[row] = lookup.fetch_s
+        return lookup
+
+    def _fetch(self, request: Request, lookup: Lookup) -> None:
+        """Let the transfer run beside the GPU; the request returns to its place in the queue when it is done."""
+
+        def done(_: Event) -> None:
+            self._fetched[request.request_id] = lookup
+            ahead = takewhile(lambda other: other.request_id < request.request_id, self._waiting)
+            self._waiting.insert(sum(1 for _ in ahead), request)
+            self._notify()
+
+        self._env.timeout(lookup.fetch_s).callbacks.append(done)
+
+    def _run(self, batch: list[Member]) -> Process:
+        """Prefill, then decode until the last member is answered; the batch is padded to its longest prompt."""
+        size = len(batch)
+        started_at_s = self._env.now
+        occupied_s = self._occupied_s(batch)
+        prefill_s = self._latency.prefill_s(
+            batch_size=size,
+            new_tokens=max(member.request.prompt_tokens - member.lookup.cached_tokens for member in batch),
+            cached_tokens=max(member.lookup.cached_tokens for member in batch),
+        )
+        pending_s = occupied_s + prefill_s
+        self._stamp_start(batch, started_at_s, started_at_s + pending_s)
+        context_tokens = max(member.request.prompt_tokens for member in batch)
+        decoded, decode_s, running = 0, 0.0, size
+        for leavers, until in self._departures(batch):
+            if until > decoded:
+                seconds = self._latency.decode_s(
+                    batch_size=running, context_tokens=context_tokens + decoded, steps=until - decoded
+                )
+                decode_s += seconds
+                pending_s += seconds
+            yield self._env.timeout(pending_s)
+            pending_s = 0.0
+            decoded = until
+            running -= len(leavers)
+            for member in leavers:
+                self._finish(member.request)
+        self._stamp_step(started_at_s, size, occupied_s, prefill_s, decode_s)
+
+    def _occupied_s(self, batch: list[Member]) -> float:
+        """Seconds the GPU stands still for the cache: transfers of a batch share one link, one after the other."""
+        if self._cache is None or not self._cache.fetch_occupies_gpu:
+            return 0.0
+        return sum(member.lookup.fetch_s for member in batch)
+
+    def _departures(self, batch: list[Member]) -> list[tuple[list[Member], int]]:
+        """Who leaves after how many decode steps. The first output token comes from the prefill."""
+        if self._batcher.padded:
+            return [(batch, max(member.output_tokens for member in batch) - 1)]
+        ordered = sorted(batch, key=lambda member: member.output_tokens)
+        return [(list(group), tokens - 1) for tokens, group in groupby(ordered, lambda member: member.output_tokens)]
+
+    def _stamp_start(self, batch: list[Member], started_at_s: float, first_token_at_s: float) -> None:
+        for member in batch:
+            row = member.request.request_id
+            self._requests.started_at_s[row] = started_at_s
+            self._requests.first_token_at_s[row] = first_token_at_s
+            self._requests.batch_size[row] = len(batch)
+
+    def _finish(self, request: Request) -> None:
+        self._requests.finished_at_s[request.request_id] = self._env.now
+        if self._cache is not None:
+            self._cache.insert(request)
+        self._answered(request, self._gpu_id)
+
+    def _stamp_step(self, started_at_s: float, size: int, fetch_s: float, prefill_s: float, decode_s: float) -> None:
+        steps = self._steps
+        steps.gpu_id.append(self._gpu_id)
+        steps.started_at_s.append(started_at_s)
+        steps.batch_size.append(size)
+        steps.fetch_s.append(fetch_s)
+        steps.prefill_s.append(prefill_s)
+        steps.decode_s.append(decode_s)
