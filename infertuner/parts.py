@@ -8,9 +8,10 @@ its fields are the YAML keys, the docstring under each field is that key's only 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from infertuner import units
 
@@ -61,3 +62,16 @@ NonNegative = Annotated[float, *_quantity(units.parse_number, ge=0)]
 """A plain number, 0 or more."""
 Positive = Annotated[float, *_quantity(units.parse_number, gt=0)]
 """A plain number above 0."""
+
+
+def _existing_file(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be the path of a file")
+    path = Path((info.context or {}).get("folder", "."), value)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; paths start at the scenario's folder")
+    return path
+
+
+FilePath = Annotated[Path, BeforeValidator(_existing_file)]
+"""A file that exists; a relative path starts at the folder of the scenario (the validation context's `folder`)."""

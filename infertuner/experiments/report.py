@@ -1,0 +1,155 @@
+"""What is kept and shown of a study: the run folder, summary.json and the table on the terminal."""
+
+from __future__ import annotations
+
+import copy
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from infertuner import provenance
+from infertuner.experiments.analyses import analysis_of
+from infertuner.experiments.result import Cell, Row, StudyResult
+from infertuner.outcomes import figures
+from infertuner.outcomes.console import print_table
+from infertuner.outcomes.folder import RunFolder, flatten
+from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, steps_frame
+from infertuner.scenario import yaml12
+from infertuner.scenario.study import Study
+
+DESCRIPTIVE = ("strategy_config", "efficiency_notes", "gpu_distribution")
+"""Text columns of the published tables that are no parameters."""
+
+
+def keep_records(folder: RunFolder, cell: Cell) -> None:
+    """Write the records of an arm's first replication; the others are kept as metrics only."""
+    if cell.replication == 0:
+        for name, frame in (
+            ("requests.parquet", requests_frame(cell.records)),
+            ("steps.parquet", steps_frame(cell.records)),
+            ("cache_sizes.parquet", cache_sizes_frame(cell.records)),
+        ):
+            frame.insert(0, "arm", cell.arm_index)
+            folder.append(name, frame)
+
+
+def write_run(folder: RunFolder, result: StudyResult, argv: Sequence[str]) -> None:
+    """Write everything but the records into a run folder."""
+    scenario = result.study.scenario
+    analysis = analysis_of(scenario)
+    rows = analysis.table(result)
+    folder.write_json("summary.json", summary(result))
+    folder.write_csv(f"{analysis.folder}.csv", rows)
+    folder.write_csv("replications.csv", _replications(result))
+    folder.write_text("scenario.resolved.yaml", resolved_yaml(result.study, folder.path))
+    folder.write_json("provenance.json", _provenance(result.study, argv))
+    if analysis.draw is not None:
+        figure = analysis.draw(rows, scenario.description or scenario.name)
+        figures.save(figure, folder.file(f"figures/{scenario.name}.png"))
+
+
+def summary(result: StudyResult) -> dict[str, Any]:
+    """The content of summary.json: what was asked, every metric of every arm, and what the run took."""
+    scenario = result.study.scenario
+    arms = [
+        {"arm": index, "parameters": arm.parameters, **result.intervals(index, *result.metrics[index][0])}
+        for index, arm in enumerate(result.arms)
+    ]
+    return {
+        "scenario": {
+            "name": scenario.name,
+            "description": scenario.description,
+            "experiment": scenario.experiment,
+            "face": scenario.face,
+        },
+        "arms": arms,
+        "table": [flatten(row) for row in analysis_of(scenario).table(result)],
+        "run": {
+            "requests": result.requests,
+            "events": result.events,
+            "wall_s": result.wall_s,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "seed": scenario.seed,
+            "replications": scenario.replications,
+        },
+        "warnings": result.warnings(),
+    }
+
+
+def print_result(result: StudyResult, console: Console) -> None:
+    """The headline table: how the arms differ and what matters of each."""
+    scenario = result.study.scenario
+    analysis = analysis_of(scenario)
+    rows = analysis.table(result)
+    shown = [name for name in rows[0] if _identifies(name, rows) and name not in analysis.headline]
+    shown += [name for name in analysis.headline if any(_is_known(row[name]) for row in rows)]
+    print_table(
+        f"{scenario.name}: {scenario.description}" if scenario.description else scenario.name,
+        [{name: row[name] for name in shown} for row in rows],
+        console,
+    )
+    for warning in result.warnings():
+        console.print(f"warning: {warning}", markup=False, highlight=False)
+
+
+def resolved_yaml(study: Study, folder: Path) -> str:
+    """The scenario as it was run, with file paths as seen from `folder`, so that it can be run again from there."""
+    return yaml12.write(_moved(copy.deepcopy(study.raw), study.folder, folder))
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held. Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and getattr(value, "mean", value) is not None
+
+
+def _identifies(name: str, rows: Sequence[Row]) -> bool:
+    """Whether a column says which arm a row is."""
+    values = [row[name] for row in rows]
+    scalar = all(isinstance(value, str | int) for value in values)
+    return scalar and name not in DESCRIPTIVE and (len(set(values)) > 1 or len(rows) == 1)
+
+
+def _replications(result: StudyResult) -> list[Row]:
+    return [
+        {"arm": index, "replication": replication, **result.labels(index), **metrics}
+        for index in range(len(result.arms))
+        for replication, metrics in enumerate(result.metrics[index])
+    ]
+
+
+def _provenance(study: Study, argv: Sequence[str]) -> dict[str, Any]:
+    files = sorted({path for arm in study.arms for path in _files(arm.scenario)})
+    return {
+        **provenance.collect(argv),
+        "files": {path.name: provenance.sha256_of(path) for path in files},
+    }
+
+
+def _files(scenario: Any) -> list[Path]:
+    """The files a scenario reads: profiles, tables, traces."""
+    paths = (getattr(part, "path", None) for part in (scenario.workload, scenario.latency))
+    return [path for path in paths if isinstance(path, Path)]
+
+
+def _moved(value: Any, old: Path, new: Path) -> Any:
+    """Plain data whose relative `path` keys start at `new` instead of `old`."""
+    if isinstance(value, list):
+        return [_moved(item, old, new) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: os.path.relpath(old / item, new)
+        if (key == "path" or key.endswith(".path")) and isinstance(item, str) and not Path(item).is_absolute()
+        else _moved(item, old, new)
+        for key, item in value.items()
+    }

@@ -1,0 +1,82 @@
+"""What a study found, as its analysis reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from infertuner.outcomes.metrics import Metrics
+from infertuner.outcomes.statistics import Interval, interval
+from infertuner.records import Records
+from infertuner.scenario.study import Arm, Study
+
+Row: TypeAlias = dict[str, Any]
+"""One line of an experiment's table: column to text, number or Interval."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one replication, just run."""
+
+    arm_index: int
+    replication: int
+    records: Records
+    metrics: Metrics
+
+
+@dataclass
+class StudyResult:
+    """Every metric of every arm in every replication, and what it took to get them."""
+
+    study: Study
+    metrics: list[list[Metrics]]
+    """Indexed by arm, then replication."""
+    distributions: list[list[int]] = field(default_factory=list)
+    """Requests finished by each GPU in the first replication, indexed by arm."""
+    requests: int = 0
+    events: int = 0
+    outside_calls: int = 0
+    """Latencies asked for outside a profile's validity box; above 0 only where the scenario allows it."""
+    wall_s: float = 0.0
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The arms, in the order of the rows of every table."""
+        return self.study.arms
+
+    def values(self, arm_index: int, metric: str) -> list[float | None]:
+        """One metric of one arm, a value per replication."""
+        return [metrics.get(metric) for metrics in self.metrics[arm_index]]
+
+    def interval(self, arm_index: int, metric: str) -> Interval:
+        """One metric of one arm: mean and 95 % interval over replications."""
+        return interval(self.values(arm_index, metric))
+
+    def intervals(self, arm_index: int, *metrics: str) -> Row:
+        """Several metrics of one arm as columns of a table."""
+        return {metric: self.interval(arm_index, metric) for metric in metrics}
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before using the numbers."""
+        if not self.outside_calls:
+            return []
+        return [f"{self.outside_calls:,} batches lay outside the measured range of the latency profile (extrapolated)"]
+
+    def labels(self, arm_index: int, *shown_elsewhere: str) -> Row:
+        """How an arm differs from the others, as columns named by the last words of its dotted keys."""
+        parameters = self.arms[arm_index].parameters
+        return {_short(key): _label(value) for key, value in parameters.items() if key not in shown_elsewhere}
+
+
+def _short(key: str) -> str:
+    """`cluster.batcher.max_batch_size` as `max_batch_size`."""
+    return key.rsplit(".", 1)[-1]
+
+
+def _label(value: Any) -> Any:
+    """A part as `kind(key=value, ...)`, a scalar as itself."""
+    if not isinstance(value, Mapping):
+        return value
+    rest = ", ".join(f"{key}={_label(inner)}" for key, inner in value.items() if key != "kind")
+    return f"{value.get('kind', '')}({rest})" if rest else str(value.get("kind", ""))

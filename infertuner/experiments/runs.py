@@ -1,0 +1,63 @@
+"""Running a study: every arm in every replication, with common random numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from infertuner.experiments.analyses import analysis_of
+from infertuner.experiments.result import Cell, StudyResult
+from infertuner.outcomes.metrics import gpu_distribution, summarise
+from infertuner.records import Records
+from infertuner.scenario.study import Arm, Study
+from infertuner.serving.simulation import Simulation
+from infertuner.streams import Streams
+
+Progress = Callable[[float], None]
+"""Told now and then which share of the work is done, 0 to 1."""
+
+
+def run_arm(arm: Arm, replication: int = 0, progress: Progress | None = None) -> Records:
+    """Simulate one arm once."""
+    scenario = arm.scenario
+    asked = scenario.workload.sample(Streams(scenario.seed, replication))
+    simulation = Simulation(
+        asked, scenario.cluster, scenario.latency.model(__import__("pathlib").Path(".")), scenario.cache, progress
+    )
+    return simulation.run(scenario.horizon_s)
+
+
+def run_cells(study: Study, progress: Progress | None = None) -> Iterator[Cell]:
+    """Every arm in every replication. Arms take turns, so a study that is cut off still holds whole comparisons."""
+    replications, arms = study.scenario.replications, len(study.arms)
+    for replication in range(replications):
+        for arm_index, arm in enumerate(study.arms):
+            done = replication * arms + arm_index
+            report = _within(progress, done, replications * arms) if progress else None
+            records = run_arm(arm, replication, report)
+            metrics = summarise(records, arm.scenario.warmup_s)
+            metrics |= analysis_of(arm.scenario).measure(records, arm.scenario)
+            yield Cell(arm_index, replication, records, metrics)
+
+
+def run_study(
+    study: Study, progress: Progress | None = None, keep: Callable[[Cell], None] | None = None
+) -> StudyResult:
+    """Simulate a whole study. `keep` sees every cell once, before its records are let go."""
+    started = time.perf_counter()
+    result = StudyResult(study, [[] for _ in study.arms])
+    for cell in run_cells(study, progress):
+        result.metrics[cell.arm_index].append(cell.metrics)
+        result.requests += len(cell.records.asked)
+        result.events += cell.records.events
+        if cell.replication == 0:
+            result.distributions.append(gpu_distribution(cell.records))
+        if keep is not None:
+            keep(cell)
+    result.wall_s = time.perf_counter() - started
+    return result
+
+
+def _within(progress: Progress, done: int, cells: int) -> Progress:
+    """Progress of one cell as progress of the whole."""
+    return lambda share: progress((done + share) / cells)

@@ -1,0 +1,96 @@
+"""The run folder: written beside its final place and moved there when whole, so that nobody finds half a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infertuner.errors import ResultsError
+from infertuner.outcomes.statistics import Interval
+
+
+class RunFolder:
+    """A folder under construction; leaving the `with` block normally puts it in place, an exception leaves no trace."""
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        self._overwrite = overwrite
+        self._building = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> RunFolder:
+        if self.path.exists() and not self._overwrite:
+            raise ResultsError(f"{self.path}: exists already; choose another --out, or add --overwrite to replace it")
+        try:
+            self._building.mkdir(parents=True)
+        except OSError as error:
+            raise ResultsError(f"{self.path}: cannot be written ({error.strerror}); choose another --out") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        if error is None:
+            self._move_into_place()
+        shutil.rmtree(self._building, ignore_errors=True)
+
+    def file(self, name: str) -> Path:
+        """Where to write a file of this folder now."""
+        path = self._building / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def append(self, name: str, frame: pd.DataFrame) -> None:
+        """Add rows to a Parquet table; frames of one table have the same columns."""
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        if name not in self._writers:
+            self._writers[name] = pq.ParquetWriter(self.file(name), table.schema, compression="zstd")
+        self._writers[name].write_table(table.cast(self._writers[name].schema))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        self.file(name).write_text(text, encoding="utf-8")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file; a number that is missing is null."""
+        self.write_text(name, to_json(value))
+
+    def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows as CSV, each interval as its mean in place and its ends in columns at the end."""
+        pd.DataFrame([flatten(row) for row in rows]).to_csv(self.file(name), index=False, lineterminator="\n")
+
+    def _move_into_place(self) -> None:
+        """Replace in two renames, so that the old folder is gone only when the new one is there."""
+        aside = self._building.with_suffix(".old")
+        if self.path.exists():
+            self.path.rename(aside)
+        self._building.rename(self.path)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A table row in plain columns: means where intervals stood, then `<column>_ci_low` and `<column>_ci_high`."""
+    means = {name: value.mean if isinstance(value, Interval) else value for name, value in row.items()}
+    ends = {
+        f"{name}_{end}": getattr(value, end)
+        for name, value in row.items()
+        if isinstance(value, Interval)
+        for end in ("ci_low", "ci_high")
+    }
+    return {**means, **ends}
+
+
+def to_json(value: Any) -> str:
+    """JSON text as it stands in every file and on stdout; intervals become mappings."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=vars) + "\n"

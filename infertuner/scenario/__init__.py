@@ -1,0 +1,1 @@
+"""The scenario language: YAML in, typed and checked parts out. After this room no string chooses anything."""

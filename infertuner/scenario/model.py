@@ -1,0 +1,51 @@
+"""The scenario itself: every top-level key, typed and documented once."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from infertuner.cache.config import TwoLevel
+from infertuner.latency.kinds import Latency
+from infertuner.parts import Count, CountOrZero, PositiveSeconds, Seconds, part
+from infertuner.scenario.domains import Domain
+from infertuner.serving.cluster import Cluster
+from infertuner.sources.kinds import WorkloadKind
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+@part
+class Scenario:
+    """One question to the simulator: who asks, what serves, how long it takes, and which variants to compare."""
+
+    name: Name
+    """What the scenario is called in tables and folders: lower case letters, digits, - and _."""
+    description: str = ""
+    """One sentence on what is asked."""
+    experiment: Literal["gpu_scaling", "batching", "cache"] | None = None
+    """Which analysis makes the table and figure; without one, the plain metrics of every arm."""
+    face: Literal["published", "corrected"] = "corrected"
+    """Whether the analysis uses the definitions of the first publication or sound ones."""
+    seed: CountOrZero = 0
+    """Seed of every random stream; the same seed gives the same bytes."""
+    replications: Count = 10
+    """Independent runs of every arm; all arms see the same requests in the same replication."""
+    warmup_s: Seconds = 0.0
+    """Requests that arrive earlier than this are simulated but left out of latency and throughput."""
+    horizon_s: PositiveSeconds | None = None
+    """Stop the clock here; without it the run ends when every request is answered."""
+    workload: WorkloadKind
+    """Who asks."""
+    cluster: Cluster
+    """Who answers."""
+    latency: Latency
+    """How long a step takes."""
+    cache: TwoLevel | None = None
+    """KV caches; without this key nothing is remembered between requests."""
+    arms: list[dict[str, Any]] = field(default_factory=list)
+    """Variants to compare, each a mapping from dotted key to value, such as {cluster.gpus: 2}."""
+    sweep: dict[str, Domain] = field(default_factory=dict)
+    """Dotted keys with several values; every combination becomes an arm (of every entry in `arms`)."""

@@ -1,0 +1,126 @@
+"""From a YAML file to the arms to run: read, override, expand, check."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from infertuner.errors import ScenarioError
+from infertuner.scenario import yaml12
+from infertuner.scenario.complaints import complain
+from infertuner.scenario.domains import Domain
+from infertuner.scenario.model import Scenario
+from infertuner.scenario.overrides import with_overrides
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant of a scenario, ready to run."""
+
+    variant: dict[str, Any]
+    """What its entry in `arms` sets, by dotted key."""
+    swept: dict[str, Any]
+    """Its point in the `sweep` grid, by dotted key."""
+    scenario: Scenario
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every dotted key in which it differs from the file, with its value as written."""
+        return {**self.variant, **self.swept}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A scenario file with its arms expanded; every arm has been checked."""
+
+    arms: list[Arm]
+    raw: dict[str, Any]
+    """The file as plain data, overrides applied."""
+    folder: Path
+    """Where relative paths in the file start."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """The first arm's scenario, for what all arms share: name, experiment, seed, replications."""
+        return self.arms[0].scenario
+
+
+def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read a scenario file, apply overrides such as {"cluster.gpus": 4}, and expand its arms.
+
+    Raises ScenarioError with one line naming file, line, key, value and next step.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ScenarioError(f"{path}: cannot be read ({reason}); give the path of a scenario YAML file") from None
+    raw = yaml12.read(text, str(path))
+    if not isinstance(raw, dict):
+        raise ScenarioError(f"{path}: must be a mapping of scenario keys such as name, workload, cluster, latency")
+    return _expand(with_overrides(raw, overrides or {}), _Source(str(path), text, path.parent))
+
+
+def study_from(raw: dict[str, Any], folder: str | Path = ".") -> Study:
+    """A study from plain data, for notebooks and tests; relative paths start at `folder`."""
+    return _expand(with_overrides(raw, {}), _Source("scenario", "", Path(folder)))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a scenario file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_scenario_type().json_schema()}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a scenario was written, for messages about it."""
+
+    name: str
+    text: str
+    folder: Path
+
+    def check(self, kind: TypeAdapter[T], raw: Any, under: tuple[str, ...] = ()) -> T:
+        """`raw`, which stands under this path of the file, as a typed object; or the complaint about it."""
+        try:
+            return kind.validate_python(raw, context={"folder": self.folder})
+        except ValidationError as error:
+            path, complaint = complain(error, raw, kind.json_schema())
+            raise ScenarioError(f"{self._place([*under, *path])}: {'.'.join((*under, ''))}{complaint}") from None
+
+    def _place(self, path: list[str | int]) -> str:
+        line = yaml12.line_of(self.text, path)
+        return f"{self.name}:{line}" if line else self.name
+
+
+def _expand(raw: dict[str, Any], source: _Source) -> Study:
+    base = {key: value for key, value in raw.items() if key not in ("arms", "sweep")}
+    variants = raw.get("arms") or [{}]
+    if not isinstance(variants, list) or not all(isinstance(variant, dict) for variant in variants):
+        raise ScenarioError(f"{source.name}: arms: must be a list of mappings such as {{cluster.gpus: 2}}")
+    sweep = source.check(_sweep_type(), raw.get("sweep") or {}, under=("sweep",))
+    arms = []
+    for variant in variants:
+        for values in itertools.product(*(domain.values() for domain in sweep.values())):
+            swept = dict(zip(sweep, values, strict=True))
+            checked = source.check(_scenario_type(), with_overrides(base, {**variant, **swept}))
+            arms.append(Arm(variant, swept, checked))
+    return Study(arms, raw, source.folder)
+
+
+@cache
+def _scenario_type() -> TypeAdapter[Scenario]:
+    return TypeAdapter(Scenario)
+
+
+@cache
+def _sweep_type() -> TypeAdapter[dict[str, Domain]]:
+    return TypeAdapter(dict[str, Domain])

@@ -1,0 +1,77 @@
+"""`python -m infertuner.simulate SCENARIO.yaml`: run a scenario's arms and write tables, figures and records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from infertuner.commands import run_command
+from infertuner.experiments.analyses import analysis_of
+from infertuner.experiments.report import keep_records, print_result, summary, write_run
+from infertuner.experiments.runs import run_study
+from infertuner.outcomes.folder import RunFolder, to_json
+from infertuner.outcomes.progress import progress_bar
+from infertuner.scenario.overrides import parse_setting
+from infertuner.scenario.study import Study, load_study
+
+EXAMPLE = "example: python -m infertuner.simulate scenarios/cache.yaml --set cluster.gpus=2 --replications 5"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0 when done and 2 on bad input."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _simulate(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infertuner.simulate", description=__doc__, epilog=EXAMPLE)
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key, such as cluster.gpus=4 (repeatable)",
+    )
+    parser.add_argument("--seed", help="change the seed")
+    parser.add_argument("--replications", metavar="N", help="change how often every arm is run")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: a new one under results/)")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="json prints summary.json alone")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
+    return parser
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    overrides = dict(parse_setting(setting) for setting in arguments.set)
+    overrides |= {
+        key: getattr(arguments, key) for key in ("seed", "replications") if getattr(arguments, key) is not None
+    }
+    study = load_study(arguments.scenario, overrides)
+    with RunFolder(arguments.out or _new_folder(study), overwrite=arguments.overwrite) as folder:
+        with progress_bar(study.scenario.name) as progress:
+            result = run_study(study, progress, keep=lambda cell: keep_records(folder, cell))
+        write_run(folder, result, sys.argv)
+    if arguments.format == "json":
+        sys.stdout.write(to_json(summary(result)))
+        return 0
+    console = Console()
+    print_result(result, console)
+    console.print(f"{result.requests:,} requests in {result.wall_s:.1f} s; written to", highlight=False)
+    for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+        console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _new_folder(study: Study) -> Path:
+    """results/<experiment>/<scenario>-<local time>: a new folder every second."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("results", analysis_of(study.scenario).folder, f"{study.scenario.name}-{stamp}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
