@@ -1,0 +1,61 @@
+"""A workload made of laws: when requests come, how long they are and who sends them."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Literal
+
+import numpy as np
+
+from infertuner.parts import Count, part
+from infertuner.sources.arrivals import Arrivals
+from infertuner.sources.lengths import TokenLengths
+from infertuner.sources.requests import Ints, Requests
+from infertuner.sources.sessions import OneRequestSessions, Sessions
+from infertuner.streams import Streams
+
+
+@part
+class Synthetic:
+    """Requests drawn from laws, each law with a random stream of its own."""
+
+    kind: Literal["synthetic"]
+    requests: Count
+    """How many requests are sent."""
+    arrivals: Arrivals
+    """When they are sent."""
+    prompt_tokens: TokenLengths
+    """New tokens of each prompt: what follows its session's prefix; 1 or more."""
+    output_tokens: TokenLengths
+    """Tokens of each answer; 1 or more."""
+    sessions: Sessions = field(default_factory=lambda: OneRequestSessions(kind="none"))
+    """Who sends; without it every request is a session of its own."""
+    prefix_tokens: TokenLengths | None = None
+    """Tokens that begin every prompt of a session and whose KV can be reused: drawn once for each session, put before
+    the new tokens. Without it nothing can be reused."""
+
+    def __post_init__(self) -> None:
+        for key, law in (("prompt_tokens", self.prompt_tokens), ("output_tokens", self.output_tokens)):
+            smallest = law.quantile(np.zeros(1))[0]
+            if smallest < 1:
+                raise ValueError(f"{key}: its smallest value is {smallest} tokens, must be 1 or more")
+
+    def sample(self, streams: Streams) -> Requests:
+        """The requests of one replication; equal streams give equal requests."""
+        n = self.requests
+        session = self.sessions.sample(n, streams.get("sessions"))
+        prefix_tokens = self._prefix_tokens(session, streams)
+        return Requests(
+            pacing=self.arrivals.sample(n, streams.get("arrivals")),
+            session_id=session.tolist(),
+            prompt_tokens=prefix_tokens + self.prompt_tokens.quantile(streams.get("prompt_tokens").random(n)),
+            prefix_tokens=prefix_tokens,
+            output_tokens=self.output_tokens.quantile(streams.get("output_tokens").random(n)),
+        )
+
+    def _prefix_tokens(self, session: Ints, streams: Streams) -> Ints:
+        """The prefix of each request, one length a session."""
+        if self.prefix_tokens is None:
+            return np.zeros_like(session)
+        by_session = self.prefix_tokens.quantile(streams.get("prefix_tokens").random(session.max() + 1))
+        return by_session[session]
