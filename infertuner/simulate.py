@@ -47,11 +47,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    overrides = dict(parse_setting(setting) for setting in arguments.set)
-    overrides |= {
+    settings = dict(parse_setting(setting) for setting in arguments.set)
+    settings |= {
         key: getattr(arguments, key) for key in ("seed", "replications") if getattr(arguments, key) is not None
     }
-    study = load_study(arguments.scenario, overrides)
+    study = load_study(arguments.scenario, settings)
     with RunFolder(arguments.out or _new_folder(study), overwrite=arguments.overwrite) as folder:
         with progress_bar(study.scenario.name) as progress:
             result = run_study(study, progress, keep=lambda cell: keep_records(folder, cell))

@@ -97,26 +97,26 @@ def parse_number(value: object) -> float:
     return _quantity(value, {}, "a number", '"0.5"')
 
 
-def format_seconds(seconds: float | None) -> str:
-    """A duration as people read it, three significant digits.
+def format_seconds(seconds: float | None, digits: int = 3) -> str:
+    """A duration as people read it, to `digits` significant digits.
 
     >>> format_seconds(0.0123), format_seconds(75), format_seconds(None)
     ('12.3 ms', '75.0 s', '-')
     """
     if seconds is None or math.isnan(seconds):
         return "-"
-    rounded = abs(float(f"{seconds:.3g}"))
+    rounded = abs(_rounded(seconds, digits))
     unit = "s" if rounded >= 1 or rounded == 0 else "ms" if rounded >= SECONDS["ms"] else "µs"
-    return f"{_three_digits(seconds / SECONDS[unit])} {unit}"
+    return f"{_written(seconds / SECONDS[unit], digits)} {unit}"
 
 
-def format_number(value: float | None) -> str:
-    """A number as people read it, three significant digits, thousands kept whole.
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number as people read it, to `digits` significant digits, whole numbers kept whole.
 
     >>> format_number(0.12345), format_number(12345.6), format_number(None)
     ('0.123', '12,346', '-')
     """
-    return "-" if value is None or math.isnan(value) else _three_digits(value)
+    return "-" if value is None or math.isnan(value) else _written(value, digits)
 
 
 def milliseconds(seconds: float) -> float:
@@ -124,9 +124,13 @@ def milliseconds(seconds: float) -> float:
     return seconds * 1e3
 
 
-def _three_digits(value: float) -> str:
-    value = float(f"{value:.3g}") if abs(value) < 1000 else value
-    if value == 0:
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+def _written(value: float, digits: int) -> str:
+    rounded = _rounded(value, digits)
+    if rounded == 0:
         return "0"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    return f"{value:,.0f}" if digits <= 0 else f"{value:.{digits}f}"
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{value:,.{max(decimals, 0)}f}"

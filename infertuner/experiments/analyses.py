@@ -29,18 +29,39 @@ class Analysis:
     """One row an arm; the columns of the first publication come first."""
     headline: tuple[str, ...]
     """The columns worth a terminal's width; parameters of the arms come before them."""
-    draw: Callable[[list[Row], str], Figure] | None
-    """The figure, from the table's rows and a title."""
+    axis: str = ""
+    """The dotted key along which its figure compares arms."""
+    draw: Callable[[str, list[Row], list[Row]], Figure] | None = None
+    """The figure, from a title, the table's rows, and what each row was run with besides its place on the axis."""
 
 
 ANALYSES = {
     "gpu_scaling": Analysis(
-        "gpu_scaling", gpu_scaling.measure, gpu_scaling.table, gpu_scaling.HEADLINE, figures.draw_scaling
+        folder="gpu_scaling",
+        measure=gpu_scaling.measure,
+        table=gpu_scaling.table,
+        headline=gpu_scaling.HEADLINE,
+        axis=gpu_scaling.AXIS,
+        draw=figures.draw_scaling,
     ),
-    "batching": Analysis("batch_analysis", batching.measure, batching.table, batching.HEADLINE, figures.draw_batching),
-    "cache": Analysis("cache_experiments", cache.measure, cache.table, cache.HEADLINE, figures.draw_cache),
+    "batching": Analysis(
+        folder="batch_analysis",
+        measure=batching.measure,
+        table=batching.table,
+        headline=batching.HEADLINE,
+        axis=batching.AXIS,
+        draw=figures.draw_batching,
+    ),
+    "cache": Analysis(
+        folder="cache_experiments",
+        measure=cache.measure,
+        table=cache.table,
+        headline=cache.HEADLINE,
+        axis=cache.AXIS,
+        draw=figures.draw_cache,
+    ),
 }
-PLAIN = Analysis("plain", plain.measure, plain.table, plain.HEADLINE, None)
+PLAIN = Analysis(folder="plain", measure=plain.measure, table=plain.table, headline=plain.HEADLINE)
 
 
 def analysis_of(scenario: Scenario) -> Analysis:

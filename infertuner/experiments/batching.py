@@ -13,6 +13,7 @@ from infertuner.records import Records
 from infertuner.scenario.model import Scenario
 from infertuner.units import SECONDS
 
+AXIS = "cluster.batcher.max_batch_size"
 HEADLINE = (
     "avg_wait_ms", "avg_latency_ms", "throughput_req_per_sec", "real_throughput_per_s", "batch_size_mean", "e2e_p95_s",
 )  # fmt: skip
@@ -40,7 +41,7 @@ def _row(result: StudyResult, index: int) -> Row:
         "throughput_req_per_sec": _formula(batch_size, result.values(index, "e2e_mean_s")) if published else real,
         "total_requests": result.interval(index, "requests").mean,
         "efficiency_notes": _note(batch_size),
-        **result.labels(index, "cluster.batcher.max_batch_size"),
+        **result.labels(index, AXIS),
         "real_throughput_per_s": real,
         **result.intervals(
             index, "batch_size_mean", "wait_mean_s", "ttft_mean_s", "tpot_mean_s", "e2e_mean_s", "e2e_p50_s",

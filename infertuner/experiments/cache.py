@@ -21,6 +21,7 @@ from infertuner.records import CacheLevel, Records
 from infertuner.scenario.model import Scenario
 from infertuner.units import SECONDS
 
+AXIS = "cache.sizing"
 HEADLINE = (
     "local_hits", "remote_hits", "misses", "local_entries_mean", "static_local_hits", "gain_over_static_hits",
     "avg_latency_ms", "ttft_mean_s",
@@ -94,7 +95,7 @@ def _row(result: StudyResult, index: int) -> Row:
         ),
         "avg_latency_ms": latency_s.scaled(1 / SECONDS["ms"]),
         "strategy_config": "" if sizing is None else f"initial={sizing.initial_entries}",
-        **result.labels(index, "cache.sizing"),
+        **result.labels(index, AXIS),
         **result.intervals(index, "local_hits", "remote_hits", "misses", "local_entries_mean", "static_local_hits"),
         "gain_over_static_hits": paired_difference(
             result.values(index, "local_hits"), result.values(index, "static_local_hits")

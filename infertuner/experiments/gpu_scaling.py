@@ -16,6 +16,7 @@ from infertuner.outcomes.statistics import paired_ratio
 from infertuner.records import Records
 from infertuner.scenario.model import Scenario
 
+AXIS = "cluster.gpus"
 PRINTED_EVERY = 10
 HEADLINE = ("total_throughput", "scale_factor", "efficiency_ratio", "wait_mean_s", "e2e_p95_s", "utilization_ratio")
 
@@ -59,7 +60,7 @@ def _row(result: StudyResult, index: int, metric: str) -> Row:
         "scale_factor": scale,
         "gpu_distribution": ";".join(f"GPU{gpu}:{count}" for gpu, count in shares),
         "execution_time": result.interval(index, "makespan_s"),
-        **result.labels(index, "cluster.gpus"),
+        **result.labels(index, AXIS),
         "efficiency_ratio": scale.scaled(1 / growth),
         **result.intervals(
             index, "throughput_per_s", "wait_mean_s", "ttft_mean_s", "ttft_p95_s", "e2e_mean_s", "e2e_p95_s",
@@ -69,15 +70,7 @@ def _row(result: StudyResult, index: int, metric: str) -> Row:
 
 
 def _base_of(result: StudyResult, index: int) -> int:
-    """The arm with the fewest GPUs among those that share this arm's other conditions.
-
-    Where GPUs are part of `arms`, everything an arm sets belongs to its scale, as in weak scaling.
-    """
-
-    def conditions(arm_index: int) -> object:
-        arm = result.arms[arm_index]
-        variant = {} if "cluster.gpus" in arm.variant else arm.variant
-        return variant, {key: value for key, value in arm.swept.items() if key != "cluster.gpus"}
-
-    same = [other for other in range(len(result.arms)) if conditions(other) == conditions(index)]
+    """The arm with the fewest GPUs among those run under this arm's conditions."""
+    condition = result.condition(index, AXIS)
+    same = [other for other in range(len(result.arms)) if result.condition(other, AXIS) == condition]
     return min(same, key=lambda other: result.arms[other].scenario.cluster.gpus)

@@ -8,8 +8,9 @@ import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich.console import Console
 
 from infertuner import provenance
@@ -21,6 +22,9 @@ from infertuner.outcomes.folder import RunFolder, flatten
 from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, steps_frame
 from infertuner.scenario import yaml12
 from infertuner.scenario.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DESCRIPTIVE = ("strategy_config", "efficiency_notes", "gpu_distribution")
 """Text columns of the published tables that are no parameters."""
@@ -34,23 +38,38 @@ def keep_records(folder: RunFolder, cell: Cell) -> None:
             ("steps.parquet", steps_frame(cell.records)),
             ("cache_sizes.parquet", cache_sizes_frame(cell.records)),
         ):
-            frame.insert(0, "arm", cell.arm_index)
-            folder.append(name, frame)
+            if len(frame):
+                frame.insert(0, "arm", cell.arm_index)
+                folder.append(name, frame)
 
 
 def write_run(folder: RunFolder, result: StudyResult, argv: Sequence[str]) -> None:
     """Write everything but the records into a run folder."""
     scenario = result.study.scenario
     analysis = analysis_of(scenario)
-    rows = analysis.table(result)
     folder.write_json("summary.json", summary(result))
-    folder.write_csv(f"{analysis.folder}.csv", rows)
+    folder.write_csv(f"{analysis.folder}.csv", analysis.table(result))
     folder.write_csv("replications.csv", _replications(result))
     folder.write_text("scenario.resolved.yaml", resolved_yaml(result.study, folder.path))
     folder.write_json("provenance.json", _provenance(result.study, argv))
-    if analysis.draw is not None:
-        figure = analysis.draw(rows, scenario.description or scenario.name)
-        figures.save(figure, folder.file(f"figures/{scenario.name}.png"))
+    drawn = figure(result)
+    if drawn is not None:
+        figures.save(drawn, folder.file(f"figures/{scenario.name}.png"))
+
+
+def table(result: StudyResult) -> pd.DataFrame:
+    """The experiment's table as it is written to CSV: a row an arm, means first, interval ends last."""
+    return pd.DataFrame([flatten(row) for row in analysis_of(result.study.scenario).table(result)])
+
+
+def figure(result: StudyResult) -> Figure | None:
+    """The experiment's figure; None for a scenario that names no experiment."""
+    scenario = result.study.scenario
+    analysis = analysis_of(scenario)
+    if analysis.draw is None:
+        return None
+    conditions = [result.condition(index, analysis.axis) for index in range(len(result.arms))]
+    return analysis.draw(scenario.description or scenario.name, analysis.table(result), conditions)
 
 
 def summary(result: StudyResult) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -65,8 +65,19 @@ class StudyResult:
 
     def labels(self, arm_index: int, *shown_elsewhere: str) -> Row:
         """How an arm differs from the others, as columns named by the last words of its dotted keys."""
-        parameters = self.arms[arm_index].parameters
-        return {_short(key): _label(value) for key, value in parameters.items() if key not in shown_elsewhere}
+        return _named(self.arms[arm_index].parameters, shown_elsewhere)
+
+    def condition(self, arm_index: int, axis: str) -> Row:
+        """What an arm was run with besides its place on `axis`: arms with equal conditions make one line of a figure.
+
+        Where `arms` lists points of the axis, everything such an entry sets belongs to the point, as in weak scaling.
+        """
+        arm = self.arms[arm_index]
+        return _named(arm.swept if axis in arm.variant else arm.parameters, (axis,))
+
+
+def _named(parameters: Mapping[str, Any], without: Sequence[str]) -> Row:
+    return {_short(key): _label(value) for key, value in parameters.items() if key not in without}
 
 
 def _short(key: str) -> str:

@@ -51,12 +51,12 @@ def format_cell(name: str, value: object) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _format_float(name: str, value: float) -> str:
+def _format_float(name: str, value: float, digits: int = 3) -> str:
     if name.endswith("_ratio"):
         return f"{100 * value:.1f} %"
     if name.endswith("_s") and not name.endswith("_per_s"):
-        return format_seconds(value)
-    return format_number(value)
+        return format_seconds(value, digits)
+    return format_number(value, digits)
 
 
 def _format_interval(name: str, value: Interval) -> str:
@@ -65,6 +65,8 @@ def _format_interval(name: str, value: Interval) -> str:
     if value.mean is None or value.ci_low is None or value.ci_high is None:
         return mean
     below, above = value.mean - value.ci_low, value.ci_high - value.mean
+    if max(below, above) <= 1e-9 * abs(value.mean):
+        return f"{mean} ± 0"
     if math.isclose(below, above, rel_tol=1e-6, abs_tol=1e-12):
-        return f"{mean} ± {_format_float(name, above)}"
+        return f"{mean} ± {_format_float(name, above, digits=2)}"
     return f"{mean} ({_format_float(name, value.ci_low)} to {_format_float(name, value.ci_high)})"

@@ -32,7 +32,15 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
-MAX_BATCH_SIZES_IN_BARS = 6
+TIERS = (
+    ("local_hits", "local hit", "#1f5fa8"),
+    ("remote_hits", "remote hit", "#9cc3e6"),
+    ("misses", "miss", "#dcdcdc"),
+)
+LINEAR_UP_TO = 16
+"""GPUs up to which a linear axis still shows every point."""
+LINES_AGAINST_LIMIT = 3
+"""Loads up to which latency and throughput are drawn against the batch limit; more make a frontier."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -40,50 +48,53 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
-def draw_scaling(rows: Sequence[Row], title: str) -> Figure:
+def draw_scaling(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure:
     """Throughput against the number of GPUs with the ideal line, and latency beside it; one line per condition."""
+    gpus_drawn = sorted({row["parallelism"] for row in rows})
+    wide = gpus_drawn[-1] > LINEAR_UP_TO
     with _figure(title, columns=2) as (figure, (left, right)):
-        for colour, (label, line) in zip(_colours(), _lines(rows, "parallelism").items(), strict=False):
+        for colour, (label, line) in zip(_colours(), _lines(rows, conditions, "parallelism").items(), strict=False):
             gpus = [row["parallelism"] for row in line]
             _errorbar(left, gpus, [row["total_throughput"] for row in line], colour, label)
             _errorbar(right, gpus, [row["e2e_mean_s"] for row in line], colour, label)
             first = line[0]["total_throughput"].mean
             left.plot(gpus, [first * n / gpus[0] for n in gpus], ls=":", color=colour, lw=1)
         for axes in (left, right):
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(sorted({row["parallelism"] for row in rows}))
-            axes.xaxis.set_major_formatter("{x:.0f}")
+            axes.set_xscale("log" if wide else "linear")
+            axes.set_xticks(gpus_drawn, [f"{gpus:,}" for gpus in gpus_drawn])
+            axes.minorticks_off()
             axes.set_xlabel("GPUs")
-        if max(row["parallelism"] for row in rows) > 16:
+            axes.set_ylim(bottom=0)
+        if wide:
             left.set_yscale("log")
         left.set_title("Throughput (dotted: linear)")
         left.set_ylabel("requests / s")
         right.set_title("End-to-end latency")
         right.set_ylabel("mean, s")
-        right.set_ylim(bottom=0)
-        _legend(left, rows, "parallelism")
+        _legend(left)
     return figure
 
 
-def draw_batching(rows: Sequence[Row], title: str) -> Figure:
+def draw_batching(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure:
     """Latency and throughput against the batch limit; with several loads, the frontier of one against the other."""
-    lines = _lines(rows, "batch_size")
-    if len(lines) > MAX_BATCH_SIZES_IN_BARS:
-        return _draw_frontier(rows, title)
+    lines = _lines(rows, conditions, "batch_size")
+    if len(lines) > LINES_AGAINST_LIMIT:
+        return _draw_frontier(title, rows)
     with _figure(title, columns=2) as (figure, (left, right)):
         for colour, (label, line) in zip(_colours(), lines.items(), strict=False):
             sizes = [row["batch_size"] for row in line]
-            _errorbar(left, sizes, [row["e2e_mean_s"] for row in line], colour, label or "end to end")
-            waits = [row["wait_mean_s"] for row in line]
-            _errorbar(left, sizes, waits, colour, None if label else "waiting", ls="--")
-            _errorbar(right, sizes, [row["real_throughput_per_s"] for row in line], colour, label or "completed")
-            if any(row["throughput_req_per_sec"] != row["real_throughput_per_s"] for row in line):
+            prefix = f"{label}: " if label else ""
+            _errorbar(left, sizes, [row["e2e_mean_s"] for row in line], colour, f"{prefix}end to end")
+            _errorbar(left, sizes, [row["wait_mean_s"] for row in line], colour, f"{prefix}waiting", ls="--")
+            _errorbar(right, sizes, [row["real_throughput_per_s"] for row in line], colour, f"{prefix}completed")
+            if line[0]["throughput_req_per_sec"] != line[0]["real_throughput_per_s"]:
                 formula = [row["throughput_req_per_sec"] for row in line]
-                _errorbar(right, sizes, formula, COLOURS[1], "published formula", ls="--")
+                _errorbar(right, sizes, formula, COLOURS[1], "as published: batch / latency", ls="--")
         for axes in (left, right):
+            axes.set_xticks(sorted({row["batch_size"] for row in rows}))
             axes.set_xlabel("batch limit")
             axes.set_ylim(bottom=0)
-            axes.legend()
+            _legend(axes)
         left.set_title("Latency")
         left.set_ylabel("mean, s")
         right.set_title("Throughput")
@@ -91,19 +102,19 @@ def draw_batching(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def _draw_frontier(rows: Sequence[Row], title: str) -> Figure:
+def _draw_frontier(title: str, rows: Sequence[Row]) -> Figure:
     """Every arm as a point of throughput against tail latency; the Pareto front joins those that nothing beats."""
     points = [row for row in rows if row["e2e_p95_s"].mean is not None]
     with _figure(title, columns=1) as (figure, (axes,)):
         for colour, size in zip(_colours(), sorted({row["batch_size"] for row in points}), strict=False):
-            line = sorted(_throughput_and_tail(row) for row in points if row["batch_size"] == size)
-            axes.plot(*zip(*line, strict=True), "o-", ms=4, lw=1, color=colour, label=f"limit {size}")
+            line = [_throughput_and_tail(row) for row in points if row["batch_size"] == size]
+            axes.plot(*zip(*line, strict=True), "o-", ms=4, lw=1, color=colour, label=f"batch limit {size}")
         front = pareto_front([_throughput_and_tail(row) for row in points])
-        axes.plot(*zip(*front, strict=True), color="black", lw=2.5, alpha=0.35, label="nothing is better")
+        axes.plot(*zip(*front, strict=True), color="black", lw=6, alpha=0.15, label="nothing is better")
         axes.set_yscale("log")
         axes.set_xlabel("throughput, requests / s")
         axes.set_ylabel("end-to-end latency, 95th percentile, s")
-        axes.legend(ncols=2)
+        _legend(axes)
     return figure
 
 
@@ -120,30 +131,33 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front[::-1]
 
 
-def draw_cache(rows: Sequence[Row], title: str) -> Figure:
+def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure:
     """Where lookups were answered, with the static cache of equal memory marked, and the latency that follows."""
-    names = [_bar_name(row, rows) for row in rows]
+    labels = _labels(conditions)
+    names = [f"{row['strategy']}\n{label}".strip() for row, label in zip(rows, labels, strict=True)]
+    names = names if len(set(names)) == len(names) else [f"{name}\n#{i}" for i, name in enumerate(names)]
     with _figure(title, columns=2) as (figure, (left, right)):
         bottoms = [0.0] * len(rows)
-        for colour, (column, label) in zip(
-            ("#1f5fa8", "#9cc3e6", "#dcdcdc"),
-            (("local_hits", "local hit"), ("remote_hits", "remote hit"), ("misses", "miss")),
-            strict=True,
-        ):
+        for column, label, colour in TIERS:
             heights = [row[column].mean / row["total_requests"] for row in rows]
             left.bar(names, heights, 0.6, bottom=bottoms, color=colour, label=label)
             bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
         static = [row["static_local_hits"].mean / row["total_requests"] for row in rows]
-        left.scatter(names, static, marker="_", s=900, color="black", zorder=3, label="static LRU, same memory")
+        left.scatter(
+            names, static, marker="_", s=900, color="black", zorder=3, label="local hits of a static LRU, same memory"
+        )
         left.set_title("Where prefixes were found")
         left.set_ylabel("share of requests")
         left.set_ylim(0, 1)
-        left.legend(loc="lower center", bbox_to_anchor=(0.5, -0.35), ncols=2)
+        figure.legend(loc="outside lower center", ncols=4)
         latencies = [row["avg_latency_ms"].scaled(SECONDS["ms"]) for row in rows]
-        right.bar(names, [latency.mean or 0.0 for latency in latencies], 0.6, color="#d9822b")
-        _whiskers(right, names, latencies)
+        means = [latency.mean or 0.0 for latency in latencies]
+        right.bar(names, means, 0.6, color="#d9822b")
+        right.errorbar(names, means, yerr=_reach(latencies), fmt="none", capsize=4, ecolor="black")
         right.set_title("Latency")
         right.set_ylabel("mean, s")
+        for axes in (left, right):
+            axes.grid(visible=False, axis="x")
     return figure
 
 
@@ -166,45 +180,30 @@ def _colours() -> Iterator[str]:
         yield from COLOURS
 
 
-def _lines(rows: Sequence[Row], x: str) -> dict[str, list[Row]]:
-    """Rows that differ in `x` alone, by the label of what else they were run with."""
+def _lines(rows: Sequence[Row], conditions: Sequence[Row], x: str) -> dict[str, list[Row]]:
+    """Rows with equal conditions, by rising `x`, under the label of what they were run with."""
     lines: dict[str, list[Row]] = {}
-    for row in rows:
-        lines.setdefault(_condition(row, rows, x), []).append(row)
+    for row, label in zip(rows, _labels(conditions), strict=True):
+        lines.setdefault(label, []).append(row)
     return {label: sorted(line, key=lambda row: float(row[x])) for label, line in lines.items()}
 
 
-def _condition(row: Row, rows: Sequence[Row], x: str) -> str:
-    """The parameters of a row that are not numbers measured: those that vary over the table, besides `x`."""
-    return ", ".join(
-        f"{name} {value}"
-        for name, value in row.items()
-        if name not in (x, "gpu_distribution", "efficiency_notes")
-        and isinstance(value, str | int | float)
-        and len({other[name] for other in rows}) > 1
-    )
+def _labels(conditions: Sequence[Row]) -> list[str]:
+    """Each condition in words, without what all have in common."""
+    varying = [name for name in conditions[0] if len({str(condition.get(name)) for condition in conditions}) > 1]
+    return [", ".join(f"{name} {condition[name]}" for name in varying if name in condition) for condition in conditions]
 
 
-def _legend(axes: Axes, rows: Sequence[Row], x: str) -> None:
-    if any(_condition(row, rows, x) for row in rows):
+def _legend(axes: Axes) -> None:
+    if any(axes.get_legend_handles_labels()):
         axes.legend()
 
 
-def _bar_name(row: Row, rows: Sequence[Row]) -> str:
-    condition = _condition(row, rows, "strategy")
-    return f"{row['strategy']}\n{condition}" if condition else row["strategy"]
-
-
 def _errorbar(
-    axes: Axes, x: Sequence[float], values: Sequence[Interval], colour: str, label: str | None, *, ls: str = "-"
+    axes: Axes, x: Sequence[float], values: Sequence[Interval], colour: str, label: str, *, ls: str = "-"
 ) -> None:
     means = [value.mean if value.mean is not None else float("nan") for value in values]
     axes.errorbar(x, means, yerr=_reach(values), marker="o", ms=5, capsize=3, color=colour, label=label or None, ls=ls)
-
-
-def _whiskers(axes: Axes, names: Sequence[str], values: Sequence[Interval]) -> None:
-    means = [value.mean or 0.0 for value in values]
-    axes.errorbar(names, means, yerr=_reach(values), fmt="none", capsize=4, ecolor="black")
 
 
 def _reach(values: Sequence[Interval]) -> list[list[float]]:

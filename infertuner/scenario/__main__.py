@@ -1,12 +1,13 @@
-"""`python -m infertuner.scenario schema|check`: help for people who write scenarios."""
+"""`python -m infertuner.scenario schema|keys|check`: help for people who write scenarios."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from infertuner.commands import run_command
 from infertuner.scenario.study import json_schema, load_study
@@ -17,21 +18,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infertuner.scenario", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON Schema of the scenario language, for editors")
+    commands.add_parser("keys", help="list every key with its description")
     check = commands.add_parser("check", help="say whether a scenario is well-formed and which arms it has")
     check.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
     arguments = parser.parse_args(argv)
-    return run_command(_print_schema if arguments.command == "schema" else lambda: _check(arguments.scenario))
-
-
-def _print_schema() -> int:
-    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+    if arguments.command == "check":
+        return run_command(lambda: _check(arguments.scenario))
+    schema = json_schema()
+    lines = [json.dumps(schema, indent=2)] if arguments.command == "schema" else _keys(schema)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0
+
+
+def _keys(schema: dict[str, Any]) -> Iterator[str]:
+    """Every part with its keys: defaults where there are any, and the description."""
+    for name, part in {"Scenario": schema, **schema["$defs"]}.items():
+        kind = part["properties"].get("kind", {}).get("const")
+        yield f"{name}, kind: {kind}" if kind else name
+        for key, described in part["properties"].items():
+            if key != "kind":
+                default = f" (default {json.dumps(described['default'])})" if "default" in described else ""
+                yield f"  {key}{default}: {described.get('description', '')}"
 
 
 def _check(path: Path) -> int:
     study = load_study(path)
-    arms, replications = len(study.arms), study.scenario.replications
-    sys.stdout.write(f"{path}: fine; {arms} arms x {replications} replications\n")
+    sys.stdout.write(f"{path}: fine; {len(study.arms)} arms x {study.scenario.replications} replications\n")
     return 0
 
 

@@ -29,6 +29,32 @@ def with_overrides(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return changed
 
 
+def with_settings(raw: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `raw` in which settings win: a key that is set is no longer varied by `arms` or `sweep`.
+
+    Raises ScenarioError when a setting would be lost inside a part that arms replace as a whole.
+    """
+    changed = with_overrides(raw, settings)
+    for place in ("sweep", "arms"):
+        varied = changed.get(place)
+        for variant in varied if isinstance(varied, list) else [varied]:
+            if isinstance(variant, dict) and place not in settings:
+                _settle(variant, settings, place)
+    return changed
+
+
+def _settle(variant: dict[str, Any], settings: Mapping[str, Any], place: str) -> None:
+    """Take the keys that are set out of what arms vary."""
+    for key in settings:
+        variant.pop(key, None)
+        lost_in = [whole for whole in variant if key.startswith(f"{whole}.")]
+        if lost_in:
+            raise ScenarioError(
+                f"--set {key}: has no effect, since the scenario's {place} replaces {lost_in[0]} as a whole; "
+                f"set {lost_in[0]} or {place} itself"
+            )
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """A `--set a.b=c` argument as key and value; the value is YAML.
 

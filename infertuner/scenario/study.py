@@ -16,7 +16,7 @@ from infertuner.scenario import yaml12
 from infertuner.scenario.complaints import complain
 from infertuner.scenario.domains import Domain
 from infertuner.scenario.model import Scenario
-from infertuner.scenario.overrides import with_overrides
+from infertuner.scenario.overrides import with_overrides, with_settings
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class Study:
         return self.arms[0].scenario
 
 
-def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read a scenario file, apply overrides such as {"cluster.gpus": 4}, and expand its arms.
+def load_study(path: str | Path, settings: Mapping[str, Any] | None = None) -> Study:
+    """Read a scenario file, apply settings such as {"cluster.gpus": 4}, and expand its arms.
 
     Raises ScenarioError with one line naming file, line, key, value and next step.
     """
@@ -67,7 +67,7 @@ def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     raw = yaml12.read(text, str(path))
     if not isinstance(raw, dict):
         raise ScenarioError(f"{path}: must be a mapping of scenario keys such as name, workload, cluster, latency")
-    return _expand(with_overrides(raw, overrides or {}), _Source(str(path), text, path.parent))
+    return _expand(with_settings(raw, settings or {}), _Source(str(path), text, path.parent))
 
 
 def study_from(raw: dict[str, Any], folder: str | Path = ".") -> Study:

@@ -1,0 +1,80 @@
+"""The run folder appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from infertuner.errors import ResultsError
+from infertuner.outcomes.folder import RunFolder, flatten, to_json
+from infertuner.outcomes.statistics import Interval
+
+
+def everything_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_whole_folder_is_moved_into_place(tmp_path):
+    with RunFolder(tmp_path / "deep" / "run") as folder:
+        folder.write_text("a.txt", "hello")
+        folder.write_json("b.json", {"x": Interval(1.0, None, None, 1)})
+        folder.append("c.parquet", pd.DataFrame({"x": [1, 2]}))
+        folder.append("c.parquet", pd.DataFrame({"x": [3]}))
+        assert not folder.path.exists()
+    assert everything_in(tmp_path / "deep") == ["run"]
+    assert everything_in(folder.path) == ["a.txt", "b.json", "c.parquet"]
+    assert json.loads((folder.path / "b.json").read_text())["x"]["mean"] == 1.0
+    assert pd.read_parquet(folder.path / "c.parquet").x.tolist() == [1, 2, 3]
+
+
+def test_a_failure_leaves_no_trace(tmp_path):
+    def fail():
+        with RunFolder(tmp_path / "run") as folder:
+            folder.write_text("a.txt", "hello")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert everything_in(tmp_path) == []
+
+
+def test_results_are_not_replaced_unasked(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_text("a.txt", "old")
+    with pytest.raises(ResultsError, match="exists already.*--overwrite"), RunFolder(tmp_path / "run"):
+        pass
+    with RunFolder(tmp_path / "run", overwrite=True) as folder:
+        folder.write_text("b.txt", "new")
+    assert everything_in(tmp_path) == ["run"]
+    assert everything_in(tmp_path / "run") == ["b.txt"]
+
+
+def test_a_failed_replacement_keeps_the_old_results(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_text("a.txt", "old")
+
+    def fail():
+        with RunFolder(tmp_path / "run", overwrite=True):
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail()
+    assert (tmp_path / "run" / "a.txt").read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ResultsError, match="cannot be written"), RunFolder(tmp_path / "file" / "run"):
+        pass
+
+
+def test_intervals_flatten_to_columns_at_the_end():
+    row = {"a": Interval(1.0, 0.5, 1.5, 3), "b": "text", "c": 2}
+    assert flatten(row) == {"a": 1.0, "b": "text", "c": 2, "a_ci_low": 0.5, "a_ci_high": 1.5}
+
+
+def test_json_refuses_nan():
+    with pytest.raises(ValueError, match="Out of range"):
+        to_json({"x": float("nan")})
