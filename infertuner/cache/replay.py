@@ -49,3 +49,18 @@ def lru_hits(keys: Iterable[Key], entries: int) -> int:
         if cache.get(key) is None:
             cache.put(key, 0)
     return cache.hits
+
+
+def local_hits_at(events: Iterable[tuple[Key, bool, bool]], entries: int) -> int:
+    """Hits of a local LRU tier of `entries` over what one GPU's cache went through, in order.
+
+    Each event is (key, looked up, found). A lookup that finds its key in either tier copies it here at once, another
+    key comes here only when its request has been served, which is the other kind of event.
+    """
+    cache = Lru(entries)
+    for key, looked_up, found in events:
+        if not looked_up:
+            cache.put(key, 0)
+        elif cache.get(key) is None and found:
+            cache.put(key, 0)
+    return cache.hits

@@ -8,12 +8,11 @@ mean size: what a policy earns only by taking more memory is not its merit.
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 
 from infertuner.cache.config import TwoLevel
-from infertuner.cache.replay import lru_hits
+from infertuner.cache.replay import local_hits_at
 from infertuner.experiments.result import Row, StudyResult
 from infertuner.outcomes.metrics import Metrics, Window, durations, finished, local_entries, view
 from infertuner.outcomes.statistics import interval, paired_difference
@@ -23,8 +22,8 @@ from infertuner.units import SECONDS
 
 AXIS = "cache.sizing"
 HEADLINE = (
-    "local_hits", "remote_hits", "misses", "local_entries_mean", "static_local_hits", "gain_over_static_hits",
-    "avg_latency_ms", "ttft_mean_s",
+    "local_hits", "remote_hits", "misses", "local_entries_mean", "gain_over_static_hits", "avg_latency_ms",
+    "e2e_against_first_s",
 )  # fmt: skip
 
 
@@ -58,20 +57,28 @@ def reported_latency_s(records: Records, cache: TwoLevel | None) -> float | None
 
 
 def static_local_hits(records: Records, entries: float) -> float:
-    """Local hits of LRU caches of `entries` each over the same lookups; between two whole sizes, the chord.
+    """Local hits if every GPU's cache had held `entries` all the time; between two whole sizes, the chord.
 
-    Every GPU's cache sees the sessions that GPU served, in the order in which it took them on.
+    Lookups and completions are those of the run, at their instants. What was found in either tier would have been
+    found in one of them at any local size, since the remote tier keeps what the local one drops.
     """
-    started_at_s, gpu_id = view(records.requests.started_at_s), view(records.requests.gpu_id)
-    order = np.lexsort((started_at_s, gpu_id))
-    order = order[~np.isnan(started_at_s[order])]
-    sessions = [records.asked.session_id[row] for row in order.tolist()]
+    requests = records.requests
+    instants_s = np.concatenate([view(requests.looked_up_at_s), view(requests.finished_at_s)])
+    rows = np.tile(np.arange(requests.n), 2)
+    looked_up = np.repeat([True, False], requests.n)
+    gpu_id = view(requests.gpu_id)[rows]
+    order = np.lexsort((looked_up, instants_s, gpu_id))
+    order = order[~np.isnan(instants_s[order])]
+    found = view(requests.cache_level)[rows[order]] != CacheLevel.MISS
+    keys = [records.asked.session_id[row] for row in rows[order].tolist()]
+    events = list(zip(keys, looked_up[order].tolist(), found.tolist(), strict=True))
     ends = np.searchsorted(gpu_id[order], np.arange(records.num_gpus + 1)).tolist()
-    small, share = math.floor(entries), entries % 1
+    small, share = divmod(round(entries, 6), 1)
     total = 0.0
     for begin, end in itertools.pairwise(ends):
-        keys = sessions[begin:end]
-        total += (1 - share) * lru_hits(keys, small) + (share * lru_hits(keys, small + 1) if share else 0.0)
+        mine = events[begin:end]
+        total += (1 - share) * local_hits_at(mine, int(small))
+        total += share * local_hits_at(mine, int(small) + 1) if share else 0.0
     return total
 
 
@@ -99,6 +106,9 @@ def _row(result: StudyResult, index: int) -> Row:
         **result.intervals(index, "local_hits", "remote_hits", "misses", "local_entries_mean", "static_local_hits"),
         "gain_over_static_hits": paired_difference(
             result.values(index, "local_hits"), result.values(index, "static_local_hits")
+        ),
+        "e2e_against_first_s": paired_difference(
+            result.values(index, "e2e_mean_s"), result.values(0, "e2e_mean_s")
         ),
         **result.intervals(
             index, "local_hit_ratio", "remote_hit_ratio", "miss_ratio", "wait_mean_s", "ttft_mean_s", "ttft_p95_s",

@@ -20,13 +20,14 @@ from infertuner.outcomes import figures
 from infertuner.outcomes.console import print_table
 from infertuner.outcomes.folder import RunFolder, flatten
 from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, steps_frame
+from infertuner.outcomes.statistics import Interval
 from infertuner.scenario import yaml12
 from infertuner.scenario.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DESCRIPTIVE = ("strategy_config", "efficiency_notes", "gpu_distribution")
+DESCRIPTIVE = ("efficiency_notes", "gpu_distribution")
 """Text columns of the published tables that are no parameters."""
 
 
@@ -107,6 +108,7 @@ def print_result(result: StudyResult, console: Console) -> None:
     rows = analysis.table(result)
     shown = [name for name in rows[0] if _identifies(name, rows) and name not in analysis.headline]
     shown += [name for name in analysis.headline if any(_is_known(row[name]) for row in rows)]
+    shown = [name for place, name in enumerate(shown) if not any(_equal(rows, name, other) for other in shown[:place])]
     print_table(
         f"{scenario.name}: {scenario.description}" if scenario.description else scenario.name,
         [{name: row[name] for name in shown} for row in rows],
@@ -125,6 +127,11 @@ def peak_rss_bytes() -> int:
     """The most memory this process has held. Linux counts in KiB, macOS in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _equal(rows: Sequence[Row], name: str, other: str) -> bool:
+    """Whether two columns say the same, as published and sound throughput do where definitions are sound."""
+    return all(isinstance(row[name], Interval) and row[name] == row[other] for row in rows)
 
 
 def _is_known(value: Any) -> bool:

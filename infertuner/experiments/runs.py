@@ -21,9 +21,7 @@ def run_arm(arm: Arm, replication: int = 0, progress: Progress | None = None) ->
     """Simulate one arm once."""
     scenario = arm.scenario
     asked = scenario.workload.sample(Streams(scenario.seed, replication))
-    simulation = Simulation(
-        asked, scenario.cluster, scenario.latency.model(__import__("pathlib").Path(".")), scenario.cache, progress
-    )
+    simulation = Simulation(asked, scenario.cluster, scenario.latency.model(), scenario.cache, progress)
     return simulation.run(scenario.horizon_s)
 
 
@@ -50,6 +48,7 @@ def run_study(
         result.metrics[cell.arm_index].append(cell.metrics)
         result.requests += len(cell.records.asked)
         result.events += cell.records.events
+        result.outside_calls += cell.records.outside_calls
         if cell.replication == 0:
             result.distributions.append(gpu_distribution(cell.records))
         if keep is not None:

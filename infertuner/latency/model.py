@@ -12,6 +12,9 @@ from typing import Protocol
 class LatencyModel(Protocol):
     """Seconds for the two kinds of work of a decoder. Implementations are deterministic and keep no clock."""
 
+    outside_calls: int
+    """Answers given so far beyond what was measured; a model that refuses those, or knows no bounds, stays at 0."""
+
     def prefill_s(self, *, batch_size: int, new_tokens: int, cached_tokens: int) -> float:
         """Seconds to prefill `batch_size` sequences of `new_tokens` each.
 

@@ -135,7 +135,8 @@ def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Fi
     """Where lookups were answered, with the static cache of equal memory marked, and the latency that follows."""
     labels = _labels(conditions)
     names = [f"{row['strategy']}\n{label}".strip() for row, label in zip(rows, labels, strict=True)]
-    names = names if len(set(names)) == len(names) else [f"{name}\n#{i}" for i, name in enumerate(names)]
+    if len(set(names)) < len(names):
+        names = [f"{name}\n{row['strategy_config']}" for name, row in zip(names, rows, strict=True)]
     with _figure(title, columns=2) as (figure, (left, right)):
         bottoms = [0.0] * len(rows)
         for column, label, colour in TIERS:

@@ -50,7 +50,7 @@ class Simulation:
         cache: TwoLevel | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self._asked, self._progress = asked, progress
+        self._asked, self._latency, self._progress = asked, latency, progress
         self._env = CountingEnvironment()
         self._requests, self._steps, self._cache_sizes = RequestColumns(len(asked)), StepColumns(), CacheSizeColumns()
         self._router = fresh(cluster.router)
@@ -86,8 +86,8 @@ class Simulation:
         self._env.run(until=horizon_s)
         if horizon_s is None and self._answered < len(self._asked):
             raise ScenarioError(
-                f"cluster.batcher: {len(self._asked) - self._answered} of {len(self._asked)} requests wait for ever for "
-                "a batch to fill, since users wait for answers or the router holds requests back; "
+                f"cluster.batcher: {len(self._asked) - self._answered} of {len(self._asked)} requests wait for ever "
+                "for a batch to fill, since users wait for answers or the router holds requests back; "
                 "use kind 'timeout' or a smaller max_batch_size"
             )
         if horizon_s is not None:
@@ -100,6 +100,7 @@ class Simulation:
             num_gpus=len(self._gpus),
             ended_at_s=self._last_answer_at_s if horizon_s is None else horizon_s,
             events=self._env.events,
+            outside_calls=self._latency.outside_calls,
         )
 
     def _forget_after(self, horizon_s: float) -> None:

@@ -122,6 +122,7 @@ class StaticGpu:
             return NO_CACHE
         lookup = self._cache.look_up(request, self._env.now)
         row = request.request_id
+        self._requests.looked_up_at_s[row] = self._env.now
         self._requests.cache_level[row] = lookup.level
         self._requests.cached_tokens[row] = lookup.cached_tokens
         self._requests.fetch_s[row] = lookup.fetch_s

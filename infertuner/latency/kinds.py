@@ -1,0 +1,16 @@
+"""The latency family: everything a scenario may write under `latency`.
+
+Each part offers `model()`, which reads whatever file it names and returns a fresh `LatencyModel`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from infertuner.latency.fitted import Profile
+from infertuner.latency.laws import PerToken
+from infertuner.latency.measured import MeasuredTable, Replay
+
+Latency: TypeAlias = Annotated[PerToken | Profile | MeasuredTable | Replay, Field(discriminator="kind")]

@@ -1,0 +1,146 @@
+"""What a calibration measures: points of the latency law, chosen before anything is measured.
+
+Sizes are spread evenly in the logarithm and then jittered off the grid. Powers of two sit just below the edges of
+kernel tiles, so a power-of-two grid sees only the fast side of every edge and predicts too little in between.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["prefill", "decode"]
+Role = Literal["fit", "holdout"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One batch of equal sequences: `new_tokens` each, behind `cached_tokens` each that are already in the KV cache.
+
+    A decode step is the same thing with one new token.
+    """
+
+    kind: Kind
+    batch_size: int
+    new_tokens: int
+    cached_tokens: int
+    role: Role
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens the step computes, all sequences together."""
+        return self.batch_size * self.new_tokens
+
+    @property
+    def context_tokens(self) -> int:
+        """KV entries of each sequence when the step ends."""
+        return self.cached_tokens + self.new_tokens
+
+    @property
+    def kv_entries(self) -> int:
+        """KV entries the step reads, all sequences together."""
+        return self.batch_size * self.context_tokens
+
+    @property
+    def attended_pairs(self) -> float:
+        """Pairs of a new token and an entry it attends to: new token i of a sequence sees `cached_tokens` + i."""
+        return self.batch_tokens * (self.cached_tokens + 0.5 * (self.new_tokens + 1))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far the design reaches: the corners of the box in which the profile will be valid."""
+
+    batch_sizes: tuple[int, ...]
+    max_context_tokens: int
+    max_batch_tokens: int
+
+    @property
+    def kv_tokens(self) -> int:
+        """KV entries the largest point needs."""
+        return max(self.batch_sizes) * self.max_context_tokens
+
+    def within_kv(self, kv_tokens: int) -> Limits:
+        """The same design without the batch sizes whose KV cache would not fit."""
+        fitting = tuple(size for size in self.batch_sizes if size * self.max_context_tokens <= kv_tokens)
+        return Limits(fitting, self.max_context_tokens, self.max_batch_tokens)
+
+
+LIMITS = {
+    # Kernels for few rows differ from size to size on a CPU: decode is not smooth in the batch, so measure every one.
+    "cpu": Limits(tuple(range(1, 17)), max_context_tokens=2048, max_batch_tokens=4096),
+    "cuda": Limits(
+        (1, 2, 3, 5, 8, 12, 17, 24, 40, 56, 72, 100, 136, 200, 264), max_context_tokens=8192, max_batch_tokens=8192
+    ),
+}
+
+
+def design(limits: Limits, seed: int) -> list[Point]:
+    """Every point to fit and every point held out, without repeats; equal seeds give equal designs."""
+    rng = random.Random(seed)
+    points = [*_decode_points(limits, rng), *_prefill_points(limits, rng), *_holdout_points(limits, rng)]
+    unique: dict[tuple[str, int, int, int], Point] = {}
+    for point in points:
+        unique.setdefault((point.kind, point.batch_size, point.new_tokens, point.cached_tokens), point)
+    return list(unique.values())
+
+
+def jittered(low: int, high: int, count: int, rng: random.Random) -> list[int]:
+    """`count` whole numbers from `low` to `high`, both included, log-spaced, the inner ones jittered off the grid."""
+    step = math.log(high / low) / (count - 1)
+    inner = (low * math.exp(step * (i + rng.uniform(-0.4, 0.4))) for i in range(1, count - 1))
+    return [low, *(round(value) for value in inner), high]
+
+
+def _decode_points(limits: Limits, rng: random.Random) -> list[Point]:
+    """Every batch size at five contexts of its own: four log-spaced and one in the long middle they leave empty."""
+    longest = limits.max_context_tokens
+    return [
+        Point("decode", batch_size, 1, context - 1, "fit")
+        for batch_size in limits.batch_sizes
+        for context in [*jittered(1, longest, 4, rng), round(longest * rng.uniform(0.3, 0.8))]
+    ]
+
+
+def _prefill_points(limits: Limits, rng: random.Random) -> list[Point]:
+    """Single prompts, batches of prompts (more of the large ones), chunks behind a cached prefix, and the corners.
+
+    From 2 new tokens a sequence up: a prefill of one token is a decode step.
+    """
+    longest, largest = limits.max_context_tokens, max(limits.batch_sizes)
+    single = [(1, new, 0) for new in jittered(2, min(longest, limits.max_batch_tokens), 18, rng)]
+    batched = []
+    totals = jittered(2 * largest, limits.max_batch_tokens, 14, rng)
+    totals += [round(limits.max_batch_tokens * (i + rng.random()) / 8) for i in range(4, 8)]
+    for tokens in totals:
+        batch_size = rng.choice([size for size in limits.batch_sizes if tokens / longest <= size <= tokens / 2])
+        batched.append((batch_size, tokens // batch_size, 0))
+    behind = []
+    for new in jittered(2, longest // 2, 12, rng):
+        batch_size = rng.choice([size for size in limits.batch_sizes if size * new <= limits.max_batch_tokens])
+        behind.append((batch_size, new, _log_uniform(longest // 64, longest - new, rng)))
+    widest = min(limits.max_batch_tokens // largest, longest)
+    corners = [(1, 2, longest - 2), (largest, 2, 0), (largest, 2, longest - 2)]
+    corners += [(largest, widest, 0), (largest, widest, longest - widest)]
+    return [Point("prefill", *shape, "fit") for shape in [*single, *batched, *behind, *corners]]
+
+
+def _holdout_points(limits: Limits, rng: random.Random) -> list[Point]:
+    """Random points inside the box, measured like the others and never fitted."""
+    longest = limits.max_context_tokens
+    points = [
+        Point("decode", rng.choice(limits.batch_sizes), 1, _log_uniform(1, longest, rng) - 1, "holdout")
+        for _ in range(10)
+    ]
+    for index in range(10):
+        batch_size = rng.choice(limits.batch_sizes)
+        new = _log_uniform(2, min(longest // 2, limits.max_batch_tokens // batch_size), rng)
+        cached = _log_uniform(longest // 64, longest - new, rng) if index % 2 else 0
+        points.append(Point("prefill", batch_size, new, cached, "holdout"))
+    return points
+
+
+def _log_uniform(low: int, high: int, rng: random.Random) -> int:
+    return round(math.exp(rng.uniform(math.log(low), math.log(high))))

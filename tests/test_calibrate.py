@@ -1,0 +1,289 @@
+"""Calibration from beginning to end: on machines whose law is known, and for real on a tiny model."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from infertuner import calibrate as command
+from infertuner.commands import run_command
+from infertuner.errors import CalibrationError
+from infertuner.latency import hardware
+from infertuner.latency.calibration import Plan, calibrate, fit_calibration, hardware_slug, make_plan
+from infertuner.latency.fitted import ProfileLatency
+from infertuner.latency.models import ModelConfig
+from infertuner.latency.points import Limits, Point
+from infertuner.latency.profile import Hardware, Software, load_calibration
+from infertuner.latency.protocol import measure
+from infertuner.latency.samples import SampleFile, Timing, Visit
+from tests.conftest import ROOT
+
+SHIPPED = ROOT / "calibration" / "epyc-1t-cpu-25m.json"
+MACHINE = Hardware(name="Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz", device="cpu", threads=2, memory_bytes=2**34)
+SOFTWARE = Software(
+    python="3", torch="2", transformers="5", cuda=None, attention="none", execution="eager", kv_cache="slot"
+)
+SMALL = Limits(tuple(range(1, 5)), max_context_tokens=256, max_batch_tokens=512)
+
+
+def true_s(point: Point) -> float:
+    prefill_s = 2e-4 * point.batch_size + 1e-7 * point.attended_pairs if point.kind == "prefill" else 0.0
+    return 2e-3 + 1e-4 * point.batch_tokens + 5e-7 * point.kv_entries + prefill_s
+
+
+class LawBench:
+    """A machine that follows `true_s` with noise; its clock moves only while it works.
+
+    surprise: how much longer it takes where it was not fitted, that is, how wrong our law is about it.
+    """
+
+    def __init__(self, noise: float = 0.002, *, dies_after: int | None = None, surprise: float = 1.0) -> None:
+        self.rng = np.random.default_rng(0)
+        self.noise, self.dies_after, self.surprise = noise, dies_after, surprise
+        self.visits, self.now_s = 0, 0.0
+
+    def visit(self, point: Point, target_s: float) -> Timing:
+        if self.visits == self.dies_after:
+            raise KeyboardInterrupt
+        self.visits += 1
+        self.now_s += target_s
+        typical_s = true_s(point) * (self.surprise if point.role == "holdout" else 1.0)
+        seconds = [typical_s * math.exp(self.rng.normal(0, self.noise)) for _ in range(3)]
+        return Timing(seconds, seconds, [False] * 3)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return make_plan("cpu-25m", MACHINE, SOFTWARE, dtype="fp32", limits=SMALL, seed=1)
+
+
+def run(plan, out, bench, *, resume=False, budget_s=1e6):
+    return calibrate(plan, lambda: bench, out, budget_s=budget_s, resume=resume, tell=lambda _: None)
+
+
+def test_a_calibration_recovers_the_machine_and_writes_profile_and_samples(plan, tmp_path):
+    outcome = run(plan, tmp_path / "x.json", LawBench())
+    assert outcome.written == tmp_path / "x.json"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.json", "x.samples.csv.gz"]
+    written = load_calibration(tmp_path / "x.json")
+    assert written == outcome.calibration
+    assert written.protocol.stopped == "interval"
+    assert written.prefill.holdout.mean_ratio < 0.01
+    assert written.decode.holdout.mean_ratio < 0.01
+    digest = hashlib.sha256((tmp_path / "x.samples.csv.gz").read_bytes()).hexdigest()
+    assert (written.samples.file, written.samples.sha256) == ("x.samples.csv.gz", digest)
+
+
+def test_what_the_profile_answers_is_what_was_fitted(plan, tmp_path):
+    model = ProfileLatency(run(plan, tmp_path / "x.json", LawBench()).calibration, name="x", refuse=True)
+    for point in plan.points:
+        shape = {"batch_size": point.batch_size, "new_tokens": point.new_tokens, "cached_tokens": point.cached_tokens}
+        answer_s = (
+            model.prefill_s(**shape)
+            if point.kind == "prefill"
+            else model.decode_s(batch_size=point.batch_size, context_tokens=point.context_tokens, steps=1)
+        )
+        assert answer_s == pytest.approx(true_s(point), rel=0.03)
+
+
+def test_an_interrupted_calibration_loses_nothing_and_is_resumed(plan, tmp_path):
+    out, part = tmp_path / "x.json", tmp_path / "x.samples.jsonl.part"
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, out, LawBench(dies_after=25))
+    before = part.read_text()
+    assert len(before.splitlines()) == 1 + 25
+    with pytest.raises(CalibrationError, match="add --resume"):
+        run(plan, out, LawBench())
+    assert part.read_text() == before
+    resumed = run(plan, out, LawBench(), resume=True)
+    assert resumed.written == out
+    assert not part.exists()
+    samples = pd.read_csv(tmp_path / "x.samples.csv.gz")
+    assert len(samples) == resumed.calibration.protocol.calls
+
+
+def test_a_budget_that_is_too_short_keeps_what_it_measured(plan, tmp_path):
+    with pytest.raises(CalibrationError, match=r"--budget-s: .*fewer than 3 visits.*--resume"):
+        run(plan, tmp_path / "x.json", LawBench(), budget_s=-1)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.samples.jsonl.part"]
+
+
+def test_the_budget_ends_the_rounds(plan, tmp_path):
+    bench, visits = LawBench(noise=0.5), []
+    file = SampleFile(tmp_path / "x.part")
+    stopped = measure(
+        bench, plan.points, file, visits, budget_s=30, seed=0, tell=lambda _: None, clock=lambda: bench.now_s
+    )
+    assert stopped == "budget"
+    assert bench.now_s == pytest.approx(30, abs=1)
+
+
+def test_a_settled_point_sits_out(plan, tmp_path):
+    """Once intervals are narrow only the one noisy point is visited again."""
+    noisy = plan.points[5]
+
+    class OneNoisyPoint(LawBench):
+        def visit(self, point, target_s):
+            self.noise = 0.3 if point == noisy else 0.001
+            return super().visit(point, target_s)
+
+    bench, visits = OneNoisyPoint(), []
+    measure(
+        bench, plan.points, SampleFile(tmp_path / "x"), visits, budget_s=30, seed=0,
+        tell=lambda _: None, clock=lambda: bench.now_s,
+    )  # fmt: skip
+    counts = {point: [visit.point for visit in visits].count(point) for point in plan.points}
+    assert counts[noisy] > 2 * np.median(list(counts.values()))
+
+
+def test_a_law_that_does_not_predict_is_not_published(plan, tmp_path):
+    outcome = run(plan, tmp_path / "x.json", LawBench(surprise=1.3))
+    assert outcome.written is None
+    assert outcome.samples.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.samples.jsonl.part"]
+
+
+def test_hardware_names_make_short_file_names():
+    names = {
+        "AMD EPYC": "epyc-2t",
+        "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz": "xeon-platinum-8481c-2t",
+        "AMD EPYC 7763 64-Core Processor": "epyc-7763-2t",
+        "aarch64": "aarch64-2t",
+    }
+    assert {name: hardware_slug(MACHINE.model_copy(update={"name": name})) for name in names} == names
+    gpu = MACHINE.model_copy(update={"name": "NVIDIA A100-SXM4-80GB", "device": "cuda"})
+    assert hardware_slug(gpu) == "a100-sxm4-80gb"
+
+
+def test_a_model_too_large_for_the_machine_is_refused_before_it_is_built():
+    with pytest.raises(CalibrationError, match=r"llama-3.1-8b in fp32 needs 29.9 GiB.*16.0 GiB"):
+        make_plan("llama-3.1-8b", MACHINE, SOFTWARE, dtype="fp32", limits=SMALL, seed=0)
+
+
+def test_the_shipped_profile_is_what_its_samples_say():
+    """Refitting the published raw measurements gives the published profile, to the digit."""
+    shipped = load_calibration(SHIPPED)
+    packed = SHIPPED.with_name(shipped.samples.file).read_bytes()
+    assert hashlib.sha256(packed).hexdigest() == shipped.samples.sha256
+    samples = pd.read_csv(io.BytesIO(gzip.decompress(packed)))
+    shape = ["kind", "batch_size", "new_tokens", "cached_tokens", "role"]
+    visits = [
+        Visit(
+            Point(*point),
+            int(number),
+            float(at_s),
+            Timing(calls.seconds.tolist(), calls.wall_s.tolist(), calls.preempted.astype(bool).tolist()),
+        )
+        for (*point, number, at_s), calls in samples.groupby([*shape, "round", "at_s"], sort=False)
+    ]
+    points = list(dict.fromkeys(visit.point for visit in visits))
+    plan = Plan(shipped.hardware, shipped.software, shipped.model, shipped.protocol.seed, points)
+    refitted = fit_calibration(plan, visits, shipped.protocol.stopped, shipped.samples)
+    assert refitted.protocol == shipped.protocol
+    for law, again in ((shipped.prefill, refitted.prefill), (shipped.decode, refitted.decode)):
+        assert (again.form, again.box) == (law.form, law.box)
+        assert [knot.step_s.value for knot in again.knots] == pytest.approx([knot.step_s.value for knot in law.knots])
+        assert again.kv_entry_s.value == pytest.approx(law.kv_entry_s.value)
+        assert again.holdout.mean_ratio == pytest.approx(law.holdout.mean_ratio)
+
+
+def test_user_errors_are_one_line_and_code_2(capsys, monkeypatch):
+    for arguments, complaint in (
+        (["--model", "gpt-2"], "'gpt-2' is not known"),
+        (["--budget-s", "0"], "--budget-s: is 0; write a number above 0"),
+        (["--threads", "-1"], "--threads: is -1"),
+    ):
+        monkeypatch.setattr(hardware, "choose_device", lambda _: "cpu")
+        monkeypatch.setattr(hardware, "describe", lambda *_: (MACHINE, SOFTWARE))
+        assert command.main(arguments) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("error: ")
+        assert complaint in printed.err
+        assert printed.err.count("\n") == 1
+
+
+def test_without_torch_the_command_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert command.main([]) == 2
+    assert "pip install 'infertuner[calibrate]'" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_code_130(capsys):
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted) == 130
+
+
+@pytest.mark.parametrize(("surprise", "code"), [(1.0, 0), (1.3, 1)])
+def test_the_command_reports_and_says_whether_it_wrote(tmp_path, monkeypatch, capsys, surprise, code):
+    monkeypatch.setattr(hardware, "choose_device", lambda _: "cpu")
+    monkeypatch.setattr(hardware, "describe", lambda *_: (MACHINE, SOFTWARE))
+    monkeypatch.setattr(hardware, "build_decoder", lambda *_, **__: LawBench(surprise=surprise))
+    monkeypatch.setitem(command.LIMITS, "cpu", SMALL)
+    out = tmp_path / "x.json"
+    assert command.main(["--out", str(out), "--budget-s", "3", "--threads", "2"]) == code
+    report = capsys.readouterr().out
+    assert "held-out error" in report
+    assert out.exists() == (code == 0)
+    assert ("wrote" in report) == (code == 0)
+    assert ("no profile written" in report) == (code == 1)
+
+
+TINY_MODEL = ModelConfig(
+    family="llama",
+    num_layers=2,
+    hidden_size=64,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    intermediate_size=96,
+    vocab_size=128,
+    tied_embeddings=False,
+)
+TINY_LIMITS = Limits((1, 2), max_context_tokens=128, max_batch_tokens=256)
+TINY_COMMAND = f"""
+import sys
+from infertuner import calibrate
+from infertuner.latency.models import MODELS, ModelConfig
+from infertuner.latency.points import LIMITS, Limits
+MODELS["tiny"], LIMITS["cpu"] = {TINY_MODEL}, {TINY_LIMITS}
+sys.exit(calibrate.main())
+"""
+
+
+@pytest.mark.torch
+def test_a_killed_calibration_on_real_hardware_is_resumed(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="needs infertuner[calibrate]")
+    pytest.importorskip("transformers", reason="needs infertuner[calibrate]")
+    out, part = tmp_path / "tiny.json", tmp_path / "tiny.samples.jsonl.part"
+    arguments = ["--device", "cpu", "--model", "tiny", "--threads", "1", "--budget-s", "4", "--out", str(out)]
+    killed = subprocess.Popen([sys.executable, "-c", TINY_COMMAND, *arguments], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (part.exists() and len(part.read_text().splitlines()) > 20):
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    before = part.read_text().rpartition("\n")[0].splitlines()
+    assert len(before) > 20
+
+    monkeypatch.setitem(command.MODELS, "tiny", TINY_MODEL)
+    monkeypatch.setitem(command.LIMITS, "cpu", TINY_LIMITS)
+    code = command.main([*arguments, "--resume"])
+    if code == 0:
+        assert load_calibration(out).protocol.visits >= len(before)
+        assert not part.exists()
+    else:  # a machine this slow or noisy allows no profile: then everything is kept
+        printed = capsys.readouterr()
+        assert "no profile written" in printed.out or "fewer than 3 visits" in printed.err
+        assert part.read_text().splitlines()[: len(before)] == before

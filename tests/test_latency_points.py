@@ -1,0 +1,95 @@
+"""What a calibration measures, and the models it can build."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from infertuner.errors import CalibrationError
+from infertuner.latency.models import MODELS, model_config
+from infertuner.latency.points import LIMITS, Limits, Point, design, jittered
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def limits(request):
+    return LIMITS[request.param]
+
+
+def shape(point):
+    return point.kind, point.batch_size, point.new_tokens, point.cached_tokens
+
+
+def test_attended_pairs_are_counted_one_by_one():
+    point = Point("prefill", 3, 4, 10, "fit")
+    assert point.attended_pairs == 3 * (11 + 12 + 13 + 14)
+    assert (point.batch_tokens, point.context_tokens, point.kv_entries) == (12, 14, 42)
+
+
+def test_equal_seeds_give_equal_designs_and_others_do_not(limits):
+    assert design(limits, 7) == design(limits, 7)
+    assert design(limits, 7) != design(limits, 8)
+
+
+def test_no_point_is_measured_twice_and_held_out_points_are_never_fitted(limits):
+    points = design(limits, 0)
+    assert len({shape(point) for point in points}) == len(points)
+    for kind in ("prefill", "decode"):
+        assert sum((point.kind, point.role) == (kind, "holdout") for point in points) >= 7
+
+
+def test_every_point_is_within_the_limits(limits):
+    for point in design(limits, 0):
+        assert point.batch_size in limits.batch_sizes
+        assert point.context_tokens <= limits.max_context_tokens
+        assert point.kind == "decode" or 2 <= point.new_tokens <= point.batch_tokens <= limits.max_batch_tokens
+
+
+def test_fitted_points_span_the_box_and_every_batch_size(limits):
+    fitted = [point for point in design(limits, 0) if point.role == "fit"]
+    decode = [point for point in fitted if point.kind == "decode"]
+    prefill = [point for point in fitted if point.kind == "prefill"]
+    assert {point.batch_size for point in decode} == set(limits.batch_sizes)
+    for size in limits.batch_sizes:
+        contexts = [point.context_tokens for point in decode if point.batch_size == size]
+        assert (min(contexts), max(contexts)) == (1, limits.max_context_tokens)
+    assert max(point.context_tokens for point in prefill) == limits.max_context_tokens
+    assert max(point.batch_size for point in prefill) == max(limits.batch_sizes)
+    assert max(point.batch_tokens for point in prefill) >= 0.9 * limits.max_batch_tokens
+    assert any(point.cached_tokens > 0 for point in prefill)
+
+
+def test_inner_sizes_are_off_the_power_of_two_grid():
+    inner = [size for seed in range(20) for size in jittered(1, 2048, 18, random.Random(seed))[1:-1] if size > 16]
+    powers = sum(size & (size - 1) == 0 for size in inner)
+    assert powers / len(inner) < 0.05
+
+
+def test_a_small_kv_cache_leaves_out_the_largest_batches():
+    limits = Limits((1, 2, 4, 8), max_context_tokens=100, max_batch_tokens=200)
+    assert limits.within_kv(450).batch_sizes == (1, 2, 4)
+    assert limits.within_kv(99).batch_sizes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "kv_kib_bf16"),
+    [
+        # Published parameter counts and KV bytes per token of the same shapes.
+        ("qwen2.5-0.5b", 494_032_768, 12),
+        ("qwen2.5-1.5b", 1_543_714_304, 28),
+        ("qwen2.5-7b", 7_615_616_512, 56),
+        ("qwen1.5-1.8b", 1_836_828_672, 192),
+        ("llama-3.1-8b", 8_030_261_248, 128),
+        ("mistral-7b-v0.3", 7_248_023_552, 128),
+        ("falcon3-7b", 7_455_550_464, 112),
+    ],
+)
+def test_bundled_shapes_have_the_published_sizes(name, params, kv_kib_bf16):
+    assert MODELS[name].num_params == params
+    assert MODELS[name].kv_bytes_per_token("bf16") == kv_kib_bf16 * 1024
+    assert MODELS[name].kv_bytes_per_token("fp32") == 2 * kv_kib_bf16 * 1024
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(CalibrationError, match="'gpt-2' is not known; choose one of cpu-25m"):
+        model_config("gpt-2")
