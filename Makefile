@@ -6,7 +6,7 @@ TEST := .venv-test
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit format schema clean python
+.PHONY: help demo test lint types unit format reference schema clean python
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -30,6 +30,22 @@ unit: $(TEST)/installed
 format: $(TEST)/installed ## Rewrite the code in the project's format
 	$(TEST)/bin/ruff format .
 	$(TEST)/bin/ruff check --fix .
+
+reference: $(DEMO)/installed ## Run every experiment into results/*/*-reference (ten minutes)
+	for run in \
+	  gpu_scaling/published-gpu-scaling=published/gpu_scaling \
+	  gpu_scaling/gpu-scaling=gpu_scaling \
+	  gpu_scaling/gpu-scaling-1024=gpu_scaling_1024 \
+	  batch_analysis/published-batching=published/batching \
+	  batch_analysis/published-batching-one-law=published/batching_one_law \
+	  batch_analysis/batching=batching \
+	  batch_analysis/batching-frontier=batching_frontier \
+	  cache_experiments/published-cache=published/cache \
+	  cache_experiments/cache=cache \
+	  cache_experiments/cache-at-scale=cache_at_scale; do \
+	  $(DEMO)/bin/python -m infertuner.simulate scenarios/$${run#*=}.yaml \
+	    --out results/$${run%=*}-reference --overwrite || exit; \
+	done
 
 schema: $(DEMO)/installed ## Write the scenario language's JSON Schema for editors
 	$(DEMO)/bin/python -m infertuner.scenario schema > scenarios/scenario.schema.json

@@ -1,7 +1,7 @@
 """How fast the simulator is at scale, beside what SimPy itself costs. Run: python benchmarks/scale.py
 
-Prints, for each case, requests simulated per second, events per request, peak memory and the time of the bare SimPy events
-it is made of. Machines differ and are noisy: the ratio to the floor of the same run is what travels.
+Prints, for each case, requests simulated per second, events per request, peak memory and the time over that of the bare
+SimPy events it is made of. Machines differ and are noisy: the ratio to the floor of the same run is what travels.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import gc
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import simpy
@@ -35,7 +35,7 @@ def bare_events_s(events: int, pending: int) -> float:
     """Seconds for SimPy to process this many timeouts with this many processes waiting, and nothing else."""
     env = simpy.Environment()
 
-    def tick(delay_s: float):  # noqa: ANN202
+    def tick(delay_s: float) -> Iterator[simpy.Event]:
         while True:
             yield env.timeout(delay_s)
 
@@ -61,7 +61,7 @@ def measure(name: str, requests: int | None) -> None:
     memory = peak_rss_bytes() / 2**30
     floor_s = bare_events_s(records.events, arm.scenario.cluster.gpus)
     print(
-        f"{name:32} {n:>9,} requests {simulated_s:6.1f} s + {metrics_s:.1f} s metrics  {n / simulated_s:>8,.0f} requests/s  "
+        f"{name:32} {n:>9,} requests {simulated_s:5.1f} s + {metrics_s:.1f} s metrics {n / simulated_s:>9,.0f} requests/s",
         f"{records.events / n:.2f} events/request  {memory:.2f} GiB  {simulated_s / floor_s:.1f} x bare SimPy",
         flush=True,
     )
@@ -76,7 +76,9 @@ def in_own_process(work: Callable[..., None], *arguments: object) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, help="requests a case (default: as the scenarios have them, about a million)")
+    parser.add_argument(
+        "--requests", type=int, help="requests a case (default: as the scenarios have them, about a million)"
+    )
     chosen = parser.parse_args().requests
     for case in CASES:
         in_own_process(measure, case, chosen)

@@ -43,7 +43,7 @@ def test_a_failure_leaves_no_trace(tmp_path):
 def test_results_are_not_replaced_unasked(tmp_path):
     with RunFolder(tmp_path / "run") as folder:
         folder.write_text("a.txt", "old")
-    with pytest.raises(ResultsError, match="exists already.*--overwrite"), RunFolder(tmp_path / "run"):
+    with pytest.raises(ResultsError, match=r"exists already.*--overwrite"), RunFolder(tmp_path / "run"):
         pass
     with RunFolder(tmp_path / "run", overwrite=True) as folder:
         folder.write_text("b.txt", "new")

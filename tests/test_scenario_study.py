@@ -11,6 +11,7 @@ from infertuner.errors import ScenarioError
 from infertuner.scenario import yaml12
 from infertuner.scenario.overrides import parse_setting, with_overrides
 from infertuner.scenario.study import json_schema, load_study, study_from
+from tests.conftest import ROOT
 
 
 def changed(tiny, key, value):
@@ -156,8 +157,6 @@ def test_the_shipped_schema_is_current(repository):
 
 
 def scenario_files():
-    from tests.conftest import ROOT
-
     return sorted((ROOT / "scenarios").rglob("*.yaml"))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infertuner.experiments.cache import static_local_hits
 from infertuner.experiments.runs import run_arm
 from infertuner.outcomes.frames import requests_frame, steps_frame
 from infertuner.outcomes.metrics import summarise
@@ -154,6 +155,16 @@ def test_a_timeout_is_never_exceeded_by_an_idle_gpu(raw):
     for request in frame.itertuples():
         free_at_s = max([end for end in ended_at_s if end <= request.started_at_s + 1e-9], default=0.0)
         assert request.started_at_s <= max(free_at_s, request.arrived_at_s + 0.3) + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(raw=scenarios.map(runnable), entries=st.integers(1, 6), remote_entries=st.none() | st.integers(6, 12))
+def test_the_reference_of_equal_memory_is_exact_for_a_static_cache(raw, entries, remote_entries):
+    cache = {"kind": "two_level", "sizing": {"kind": "static", "entries": entries}, "remote_latency_s": 0.05}
+    raw = raw | {"cache": cache | {"remote_entries": remote_entries}}
+    records = run_arm(study_from(raw).arms[0])
+    local_hits = sum(level == CacheLevel.LOCAL for level in records.requests.cache_level)
+    assert static_local_hits(records, entries) == local_hits
 
 
 def test_arms_see_the_same_requests(tiny):

@@ -31,8 +31,8 @@ def test_a_run_writes_its_folder(scenario, tmp_path, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in out.iterdir())
     assert written == [
-        "plain.csv", "provenance.json", "replications.csv", "requests.parquet", "scenario.resolved.yaml", "steps.parquet",
-        "summary.json",
+        "plain.csv", "provenance.json", "replications.csv", "requests.parquet", "scenario.resolved.yaml",
+        "steps.parquet", "summary.json",
     ]  # fmt: skip
     for name in written:
         assert str(out / name) in printed
@@ -80,7 +80,7 @@ BAD_TRACE = "arrived_at_s,prompt_tokens,output_tokens\n0,5,5\n1,six,6\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "words["cluster.batcher", "to fill", "timeout"]),
     [
         (["--set", "cluster.gpu=3"], ["cluster.gpu: unknown key", "'gpus'"]),
         (["--set", "cluster.gpus=few"], ["cluster.gpus", "whole number", "'few'"]),
@@ -92,8 +92,8 @@ BAD_TRACE = "arrived_at_s,prompt_tokens,output_tokens\n0,5,5\n1,six,6\n"
         (["--set", "workload={kind: trace, format: csv, path: none.csv}"], ["workload.path", "none.csv"]),
         (["--set", "workload={kind: trace, format: csv, path: empty.csv}"], ["empty.csv"]),
         (["--set", "workload={kind: trace, format: csv, path: bad.csv}"], ["bad.csv", "3", "six"]),
-        (["--set", "workload.arrivals={kind: closed_loop, users: 1, think_s: 0}", "--set", "cluster.batcher={kind: fixed, max_batch_size: 4}"],
-         ["cluster.batcher", "batch to fill", "timeout"]),
+        (["--set", "workload.arrivals={kind: closed_loop, users: 1, think_s: 0}",
+          "--set", "cluster.batcher={kind: fixed, max_batch_size: 4}"], ["cluster.batcher", "to fill", "timeout"]),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_code_2(scenario, tmp_path, capsys, arguments, words):
