@@ -61,7 +61,8 @@ def measure(name: str, requests: int | None) -> None:
     memory = peak_rss_bytes() / 2**30
     floor_s = bare_events_s(records.events, arm.scenario.cluster.gpus)
     print(
-        f"{name:32} {n:>9,} requests {simulated_s:5.1f} s + {metrics_s:.1f} s metrics {n / simulated_s:>9,.0f} requests/s",
+        f"{name:32} {n:>9,} requests {simulated_s:5.1f} s + {metrics_s:.1f} s metrics",
+        f"{n / simulated_s:>8,.0f} requests/s",
         f"{records.events / n:.2f} events/request  {memory:.2f} GiB  {simulated_s / floor_s:.1f} x bare SimPy",
         flush=True,
     )

@@ -59,8 +59,6 @@ def local_hits_at(events: Iterable[tuple[Key, bool, bool]], entries: int) -> int
     """
     cache = Lru(entries)
     for key, looked_up, found in events:
-        if not looked_up:
-            cache.put(key, 0)
-        elif cache.get(key) is None and found:
+        if not looked_up or (cache.get(key) is None and found):
             cache.put(key, 0)
     return cache.hits
