@@ -80,7 +80,7 @@ BAD_TRACE = "arrived_at_s,prompt_tokens,output_tokens\n0,5,5\n1,six,6\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words["cluster.batcher", "to fill", "timeout"]),
+    ("arguments", "words"),
     [
         (["--set", "cluster.gpu=3"], ["cluster.gpu: unknown key", "'gpus'"]),
         (["--set", "cluster.gpus=few"], ["cluster.gpus", "whole number", "'few'"]),
