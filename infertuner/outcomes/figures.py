@@ -57,16 +57,18 @@ def draw_scaling(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> 
             gpus = [row["parallelism"] for row in line]
             _errorbar(left, gpus, [row["total_throughput"] for row in line], colour, label)
             _errorbar(right, gpus, [row["e2e_mean_s"] for row in line], colour, label)
-            first = line[0]["total_throughput"].mean
+            first = line[0]["total_throughput"].mean or float("nan")
             left.plot(gpus, [first * n / gpus[0] for n in gpus], ls=":", color=colour, lw=1)
         for axes in (left, right):
             axes.set_xscale("log" if wide else "linear")
             axes.set_xticks(gpus_drawn, [f"{gpus:,}" for gpus in gpus_drawn])
             axes.minorticks_off()
             axes.set_xlabel("GPUs")
-            axes.set_ylim(bottom=0)
         if wide:
             left.set_yscale("log")
+        else:
+            left.set_ylim(bottom=0)
+        right.set_ylim(bottom=0)
         left.set_title("Throughput (dotted: linear)")
         left.set_ylabel("requests / s")
         right.set_title("End-to-end latency")
@@ -140,10 +142,10 @@ def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Fi
     with _figure(title, columns=2) as (figure, (left, right)):
         bottoms = [0.0] * len(rows)
         for column, label, colour in TIERS:
-            heights = [row[column].mean / row["total_requests"] for row in rows]
+            heights = [(row[column].mean or 0.0) / row["total_requests"] for row in rows]
             left.bar(names, heights, 0.6, bottom=bottoms, color=colour, label=label)
             bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
-        static = [row["static_local_hits"].mean / row["total_requests"] for row in rows]
+        static = [(row["static_local_hits"].mean or 0.0) / row["total_requests"] for row in rows]
         left.scatter(
             names, static, marker="_", s=900, color="black", zorder=3, label="local hits of a static LRU, same memory"
         )
