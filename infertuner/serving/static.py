@@ -140,23 +140,25 @@ class StaticGpu:
         self._env.timeout(lookup.fetch_s).callbacks.append(done)
 
     def _run(self, batch: list[Member]) -> Process:
-        """Prefill, then decode until the last member is answered; the batch is padded to its longest prompt."""
+        """Prefill, then decode until the last member is answered.
+
+        The batch is padded: to its longest prompt, and to the most tokens any member still has to prefill.
+        """
         size = len(batch)
         started_at_s = self._env.now
         occupied_s = self._occupied_s(batch)
+        prompt_tokens = max(member.request.prompt_tokens for member in batch)
+        new_tokens = max(member.request.prompt_tokens - member.lookup.cached_tokens for member in batch)
         prefill_s = self._latency.prefill_s(
-            batch_size=size,
-            new_tokens=max(member.request.prompt_tokens - member.lookup.cached_tokens for member in batch),
-            cached_tokens=max(member.lookup.cached_tokens for member in batch),
+            batch_size=size, new_tokens=new_tokens, cached_tokens=prompt_tokens - new_tokens
         )
         pending_s = occupied_s + prefill_s
         self._stamp_start(batch, started_at_s, started_at_s + pending_s)
-        context_tokens = max(member.request.prompt_tokens for member in batch)
         decoded, decode_s, running = 0, 0.0, size
         for leavers, until in self._departures(batch):
             if until > decoded:
                 seconds = self._latency.decode_s(
-                    batch_size=running, context_tokens=context_tokens + decoded, steps=until - decoded
+                    batch_size=running, context_tokens=prompt_tokens + 1 + decoded, steps=until - decoded
                 )
                 decode_s += seconds
                 pending_s += seconds
