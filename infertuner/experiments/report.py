@@ -97,6 +97,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
             "seed": scenario.seed,
             "replications": scenario.replications,
         },
+        "latency": result.latency_sources(),
         "warnings": result.warnings(),
     }
 
@@ -114,8 +115,10 @@ def print_result(result: StudyResult, console: Console) -> None:
         [{name: row[name] for name in shown} for row in rows],
         console,
     )
-    for warning in result.warnings():
-        console.print(f"warning: {warning}", markup=False, highlight=False)
+    notes = [f"latency: {source}" for source in result.latency_sources()]
+    notes += [f"warning: {warning}" for warning in result.warnings()]
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def resolved_yaml(study: Study, folder: Path) -> str:

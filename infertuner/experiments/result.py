@@ -57,6 +57,10 @@ class StudyResult:
         """Several metrics of one arm as columns of a table."""
         return {metric: self.interval(arm_index, metric) for metric in metrics}
 
+    def latency_sources(self) -> list[str]:
+        """Where the seconds came from, in words; usually one source for all arms."""
+        return list(dict.fromkeys(arm.scenario.latency.source() for arm in self.arms))
+
     def warnings(self) -> list[str]:
         """What a reader must know before using the numbers."""
         if not self.outside_calls:

@@ -26,6 +26,16 @@ class Profile:
         calibration = load_calibration(self.path)
         return ProfileLatency(calibration, name=str(self.path), refuse=self.out_of_range == "refuse")
 
+    def source(self) -> str:
+        """Where its seconds come from, and how far they were off on what was not fitted."""
+        found = load_calibration(self.path)
+        model, hardware = found.model, found.hardware
+        return (
+            f"{found.provenance}: {model.name} {model.dtype} on {hardware.name} ({hardware.device}), "
+            f"held-out error {found.prefill.holdout.mean_ratio:.1%} of prefill and "
+            f"{found.decode.holdout.mean_ratio:.1%} of decode times"
+        )
+
 
 class Curve:
     """Piecewise-linear interpolation through knots, going on in a straight line beyond them, never below 0.

@@ -31,6 +31,10 @@ class PerToken:
         """The law itself; it reads no file."""
         return self
 
+    def source(self) -> str:
+        """Where its seconds come from."""
+        return "a law written in the scenario"
+
     def prefill_s(self, *, batch_size: int, new_tokens: int, cached_tokens: int) -> float:
         """Seconds to prefill a batch; cached tokens cost nothing."""
         return self.base_s + self.per_prompt_token_s * batch_size * new_tokens if new_tokens else 0.0

@@ -39,6 +39,10 @@ class MeasuredTable:
         surfaces = {kind: Surface(f"{self.path}: {kind}", by_batch) for kind, by_batch in rows.items()}
         return TableLatency(surfaces["prefill"], surfaces["decode"])
 
+    def source(self) -> str:
+        """Where its seconds come from."""
+        return f"measurements in {self.path.name}, interpolated"
+
 
 @part
 class Replay:
@@ -58,6 +62,10 @@ class Replay:
         """Read the measurements and start at the first."""
         seconds = [_number(where, self.column, text) for where, (text,) in _rows(self.path, self.column)]
         return ReplayLatency(seconds, name=f"{self.path}: {self.column}")
+
+    def source(self) -> str:
+        """Where its seconds come from."""
+        return f"measurements in {self.path.name}, replayed"
 
 
 @dataclass(frozen=True)
