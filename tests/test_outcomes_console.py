@@ -47,6 +47,14 @@ def test_a_terminal_keeps_to_its_width():
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
+def test_a_wide_table_turns_on_its_side():
+    row = {"strategy": "static", **{f"metric_number_{i}": i for i in range(9)}}
+    text = printed([row, row | {"strategy": "fluid"}], width=60, force_terminal=True, color_system=None)
+    lines = [line.split() for line in text.splitlines() if line.split()]
+    assert ["strategy", "static", "fluid"] in lines
+    assert ["metric_number_8", "8", "8"] in lines
+
+
 def test_frames_and_nothing_are_tables_too():
     frame = pd.DataFrame([{"arm": "static", "n": 3, "e2e_s": 2.0}])
     assert printed(frame).split() == ["cache", "arm", "n", "e2e_s", "static", "3", "2.00", "s"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from infertuner.outcomes.statistics import Interval
@@ -21,19 +22,33 @@ PIPE_WIDTH = 10_000
 
 
 def print_table(title: str, rows: Rows | pd.DataFrame, console: Console) -> None:
-    """Print `rows` under `title`; a pipe gets every column in full, however wide, and no lines or colours."""
+    """Print `rows` under `title`; a pipe gets every column in full, however wide, and no lines or colours.
+
+    A table too wide for its terminal is turned on its side, a column a row, where that makes it narrower.
+    """
     if isinstance(rows, pd.DataFrame):
         rows = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
     if not console.is_terminal:
         console = Console(file=console.file, width=PIPE_WIDTH, color_system=None)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE if console.is_terminal else None)
     names = list(rows[0]) if rows else []
-    for name in names:
-        is_text = any(isinstance(row[name], str) for row in rows)
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(format_cell(name, row[name]) for name in names))
+    cells = [[format_cell(name, row[name]) for name in names] for row in rows]
+    is_text = [any(isinstance(row[name], str) for row in rows) for name in names]
+    table = _table(title, console, zip(names, is_text, strict=True), cells)
+    unbounded = console.options.update(width=PIPE_WIDTH)
+    if len(rows) < len(names) and Measurement.get(console, unbounded, table).maximum > console.width:
+        first, *others = zip(names, *cells, strict=True)
+        table = _table(title, console, zip(first, [True] + [False] * len(rows), strict=True), others)
     console.print(table, markup=False, highlight=False)
+
+
+def _table(title: str, console: Console, columns: Iterable[tuple[str, bool]], cells: Iterable[Sequence[str]]) -> Table:
+    """A table of formatted cells; columns are (heading, whether they hold text)."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE if console.is_terminal else None)
+    for heading, is_text in columns:
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    return table
 
 
 def format_cell(name: str, value: object) -> str:
