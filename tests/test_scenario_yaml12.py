@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infertuner.errors import ScenarioError
@@ -65,7 +65,9 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=300)
 @given(values)
+@example({"0E0": ["1e6", "on", "null", "~", "010", "<<"]})
 def test_what_is_written_is_read_again(value):
     assert yaml12.read(yaml12.write(value), "here") == value
 

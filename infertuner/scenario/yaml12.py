@@ -18,7 +18,7 @@ from infertuner.errors import ScenarioError
 class _CoreSchemaLoader(yaml.SafeLoader):
     """A safe loader without YAML 1.1's implicit types; scalars get the core schema's instead."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - an attribute of PyYAML
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys are all different."""
@@ -32,6 +32,12 @@ class _CoreSchemaLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class _CoreSchemaDumper(yaml.SafeDumper):
+    """A dumper that quotes what the loader above would not read as text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - an attribute of PyYAML
+
+
 for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -43,7 +49,8 @@ for _tag, _pattern, _first in (
     ),
     ("merge", r"^<<$", ["<"]),
 ):
-    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+    for _side in (_CoreSchemaLoader, _CoreSchemaDumper):
+        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
 def _construct_int(loader: _CoreSchemaLoader, node: yaml.ScalarNode) -> int:
@@ -92,4 +99,4 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
 
 def write(value: Any) -> str:
     """A YAML document that `read` turns into `value` again."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(value, Dumper=_CoreSchemaDumper, sort_keys=False, allow_unicode=True, width=120)
