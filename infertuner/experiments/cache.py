@@ -59,8 +59,8 @@ def reported_latency_s(records: Records, cache: TwoLevel | None) -> float | None
 def static_local_hits(records: Records, entries: float) -> float:
     """Local hits if every GPU's cache had held `entries` all the time; between two whole sizes, the chord.
 
-    Lookups and completions are those of the run, at their instants. What was found in either tier would have been
-    found in one of them at any local size, since the remote tier keeps what the local one drops.
+    Lookups and completions are those of the run, at their instants: what the run found anywhere is copied into the
+    cache when looked up, and everything is when it has been served. For a static cache this is the run itself.
     """
     requests = records.requests
     instants_s = np.concatenate([view(requests.looked_up_at_s), view(requests.finished_at_s)])

@@ -116,7 +116,7 @@ def _draw_frontier(title: str, rows: Sequence[Row]) -> Figure:
         axes.set_yscale("log")
         axes.set_xlabel("throughput, requests / s")
         axes.set_ylabel("end-to-end latency, 95th percentile, s")
-        _legend(axes)
+        figure.legend(loc="outside right upper")
     return figure
 
 
@@ -172,7 +172,7 @@ def _figure(title: str, columns: int) -> Iterator[tuple[Figure, Sequence[Axes]]]
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * columns if columns > 1 else 7.5, 4.4))
+        figure = Figure(figsize=(5.2 * columns if columns > 1 else 8.5, 4.4))
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=14)
         yield figure, figure.subplots(1, columns, squeeze=False)[0]
