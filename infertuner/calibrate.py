@@ -52,6 +52,8 @@ def _calibrate(asked: argparse.Namespace) -> int:
     for key, value in (("--budget-s", asked.budget_s), ("--threads", asked.threads)):
         if not value > 0:
             raise CalibrationError(f"{key}: is {value:g}; write a number above 0")
+    if asked.out is not None and (asked.out.is_dir() or not asked.out.name):
+        raise CalibrationError(f"--out: {asked.out} is a folder; name the profile's file, such as profile.json")
     device = hardware.choose_device(asked.device)
     dtype = asked.dtype or ("fp32" if device == "cpu" else "bf16")
     plan = make_plan(

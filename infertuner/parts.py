@@ -48,18 +48,25 @@ PositiveSeconds = Annotated[float, *_quantity(units.parse_seconds, gt=0)]
 """A duration above 0."""
 PerSecond = Annotated[float, *_quantity(units.parse_per_s, gt=0)]
 """A rate above 0: a number per second or text such as "90/min"."""
+PerSecondOrZero = Annotated[float, *_quantity(units.parse_per_s, ge=0)]
+"""A rate, 0 or more."""
 Bytes = Annotated[float, *_quantity(units.parse_bytes, ge=0)]
 """A size: a number of bytes or text such as "16GiB"."""
 BytesPerSecond = Annotated[float, *_quantity(units.parse_bytes_per_s, gt=0)]
 """A bandwidth: bytes per second or text such as "25GB/s"."""
-Count = Annotated[int, *_quantity(units.parse_count, ge=1)]
+MOST = 10**9
+"""The largest count or number of tokens that makes sense; beyond it there is a slip of the pen, or no memory."""
+
+Count = Annotated[int, *_quantity(units.parse_count, ge=1, le=MOST)]
 """A whole number, 1 or more; text such as "100k" is read too."""
-CountOrZero = Annotated[int, *_quantity(units.parse_count, ge=0)]
+CountOrZero = Annotated[int, *_quantity(units.parse_count, ge=0, le=MOST)]
 """A whole number, 0 or more."""
 Ratio = Annotated[float, *_quantity(units.parse_number, ge=0, le=1)]
 """A share between 0 and 1, never a percentage."""
 NonNegative = Annotated[float, *_quantity(units.parse_number, ge=0)]
 """A plain number, 0 or more."""
+Number = Annotated[float, *_quantity(units.parse_number)]
+"""A plain finite number."""
 Positive = Annotated[float, *_quantity(units.parse_number, gt=0)]
 """A plain number above 0."""
 

@@ -46,8 +46,6 @@ class RequestColumns:
     gpu_id: array[int] = field(init=False)
     """Which GPU it was routed to; -1 until then."""
     arrived_at_s: array[float] = field(init=False)
-    looked_up_at_s: array[float] = field(init=False)
-    """When its prefix was looked up in the cache."""
     started_at_s: array[float] = field(init=False)
     """When its batch began on the GPU (after any deliberate batching delay)."""
     first_token_at_s: array[float] = field(init=False)
@@ -60,7 +58,7 @@ class RequestColumns:
 
     def __post_init__(self) -> None:
         self.gpu_id = array("q", [-1]) * self.n
-        self.arrived_at_s, self.looked_up_at_s, self.started_at_s = _nans(self.n), _nans(self.n), _nans(self.n)
+        self.arrived_at_s, self.started_at_s = _nans(self.n), _nans(self.n)
         self.first_token_at_s, self.finished_at_s = _nans(self.n), _nans(self.n)
         self.batch_size, self.cache_level, self.cached_tokens = _zeros(self.n), _zeros(self.n), _zeros(self.n)
         self.fetch_s = array("d", [0.0]) * self.n
@@ -101,5 +99,7 @@ class Records:
     """Simulated time at which the run stopped: the last completion, or the horizon."""
     events: int
     """Simulation events processed."""
+    cache_logs: list[array[int]] = field(default_factory=list)
+    """What each GPU's cache went through, in order: a request id for its lookup, ~id for its insertion when served."""
     outside_calls: int = 0
     """Answers of the latency model beyond what was measured."""

@@ -52,7 +52,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
         key: getattr(arguments, key) for key in ("seed", "replications") if getattr(arguments, key) is not None
     }
     study = load_study(arguments.scenario, settings)
-    with RunFolder(arguments.out or _new_folder(study), overwrite=arguments.overwrite) as folder:
+    out = arguments.out or _new_folder(study)
+    with RunFolder(out, overwrite=arguments.overwrite) as folder:
         with progress_bar(study.scenario.name) as progress:
             result = run_study(study, progress, keep=lambda cell: keep_records(folder, cell))
         write_run(folder, result, sys.argv)
@@ -62,7 +63,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     console = Console()
     print_result(result, console)
     console.print(f"{result.requests:,} requests in {result.wall_s:.1f} s; written to", highlight=False)
-    for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
         console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

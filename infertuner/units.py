@@ -28,7 +28,11 @@ def _quantity(value: object, units: dict[str, float] | dict[str, int], kind: str
         if match is None or (match[2] and match[2] not in units):
             raise ValueError(f"must be {kind}, a number or text such as {example} (units: {', '.join(units)})")
         value = float(match[1]) * (units[match[2]] if match[2] else 1)
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
         raise ValueError(f"must be {kind} and finite")
     return value
 
@@ -82,6 +86,8 @@ def parse_count(value: object) -> int:
     >>> parse_count("1e6"), parse_count("100k")
     (1000000, 100000)
     """
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
     number = _quantity(value, COUNTS, "a whole number", '"100k"')
     if number != int(number):
         raise ValueError("must be a whole number")

@@ -40,9 +40,16 @@ def test_a_failure_leaves_no_trace(tmp_path):
     assert everything_in(tmp_path) == []
 
 
-def test_results_are_not_replaced_unasked(tmp_path):
+@pytest.fixture
+def old_results(tmp_path):
     with RunFolder(tmp_path / "run") as folder:
         folder.write_text("a.txt", "old")
+        folder.write_json("summary.json", {})
+        folder.write_json("provenance.json", {})
+
+
+@pytest.mark.usefixtures("old_results")
+def test_results_are_not_replaced_unasked(tmp_path):
     with pytest.raises(ResultsError, match=r"exists already.*--overwrite"), RunFolder(tmp_path / "run"):
         pass
     with RunFolder(tmp_path / "run", overwrite=True) as folder:
@@ -51,10 +58,8 @@ def test_results_are_not_replaced_unasked(tmp_path):
     assert everything_in(tmp_path / "run") == ["b.txt"]
 
 
+@pytest.mark.usefixtures("old_results")
 def test_a_failed_replacement_keeps_the_old_results(tmp_path):
-    with RunFolder(tmp_path / "run") as folder:
-        folder.write_text("a.txt", "old")
-
     def fail():
         with RunFolder(tmp_path / "run", overwrite=True):
             raise ValueError
@@ -68,6 +73,45 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResultsError, match="cannot be written"), RunFolder(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["thesis", "file", "link", "dangling"])
+def test_only_results_are_ever_replaced(tmp_path, kind):
+    target = tmp_path / "target"
+    if kind == "thesis":
+        target.mkdir()
+        (target / "thesis.tex").write_text("years of work")
+    elif kind == "file":
+        target.write_text("a file")
+    else:
+        target.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
+    before = everything_in(tmp_path)
+    with pytest.raises(ResultsError, match="no folder of results"), RunFolder(target, overwrite=True):
+        pass
+    assert everything_in(tmp_path) == before
+
+
+def test_a_folder_that_appears_meanwhile_is_kept(tmp_path):
+    def run():
+        with RunFolder(tmp_path / "run") as folder:
+            folder.write_text("a.txt", "new")
+            folder.path.mkdir()
+            (folder.path / "precious.txt").write_text("somebody else's")
+
+    with pytest.raises(ResultsError):
+        run()
+    assert everything_in(tmp_path / "run") == ["precious.txt"]
+    assert everything_in(tmp_path) == ["run"]
+
+
+def test_parents_made_for_a_failed_run_are_taken_away_again(tmp_path):
+    def fail():
+        with RunFolder(tmp_path / "new" / "deep" / "run"):
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail()
+    assert everything_in(tmp_path) == []
 
 
 def test_intervals_flatten_to_columns_at_the_end():

@@ -35,7 +35,6 @@ class Row:
     fetch_s: float = 0.0
     batch_size: int = 0
     cached_tokens: int = 0
-    looked_up_at_s: float = nan
 
 
 RECORDED = [name for name in RequestColumns.__dataclass_fields__ if name != "n"]

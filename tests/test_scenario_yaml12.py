@@ -27,7 +27,9 @@ from infertuner.scenario import yaml12
         ("12:30", "12:30"),
         ("2026-11-22", "2026-11-22"),
         ("1_000", "1_000"),
-        ("0x10", "0x10"),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("-.Inf", float("-inf")),
         ("null", None),
         ("~", None),
         ("", None),
@@ -49,7 +51,10 @@ def test_a_repeated_key_is_refused_with_its_line():
         yaml12.read("a: 1\nb: 2\na: 3\n", "here")
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "!!python/object:os.system {}", "\x00", "a: *nowhere"])
+@pytest.mark.parametrize(
+    "text",
+    ["a: [1", "a: b: c", "!!python/object:os.system {}", "\x00", "a: *nowhere", "!!int x", "? [a]\n: 1", "[" * 3000],
+)
 def test_broken_documents_are_one_line(text):
     with pytest.raises(ScenarioError) as caught:
         yaml12.read(text, "here")

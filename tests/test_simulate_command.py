@@ -117,7 +117,7 @@ def test_a_missing_scenario(tmp_path, capsys):
 
 
 def test_existing_results_are_kept(scenario, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
+    assert main([str(scenario), "--out", str(tmp_path / "out")]) == 0
     assert main([str(scenario), "--out", str(tmp_path / "out")]) == 2
     assert "--overwrite" in capsys.readouterr().err
 

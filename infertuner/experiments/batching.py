@@ -39,7 +39,7 @@ def _row(result: StudyResult, index: int) -> Row:
         "avg_wait_ms": result.interval(index, "wait_mean_s").scaled(1 / SECONDS["ms"]),
         "avg_latency_ms": result.interval(index, "e2e_mean_s").scaled(1 / SECONDS["ms"]),
         "throughput_req_per_sec": _formula(batch_size, result.values(index, "e2e_mean_s")) if published else real,
-        "total_requests": result.interval(index, "requests").mean,
+        "total_requests": result.requests_of(index),
         "efficiency_notes": _note(batch_size),
         **result.labels(index, AXIS),
         "real_throughput_per_s": real,
@@ -52,7 +52,7 @@ def _row(result: StudyResult, index: int) -> Row:
 
 def _formula(batch_size: int, latencies_s: list[float | None]) -> Interval:
     """The published throughput: batch size over mean latency, as if batches ran at once and back to back."""
-    return interval(None if latency_s is None else batch_size / latency_s for latency_s in latencies_s)
+    return interval(batch_size / latency_s if latency_s else None for latency_s in latencies_s)
 
 
 def _note(batch_size: int) -> str:

@@ -7,11 +7,9 @@ mean size: what a policy earns only by taking more memory is not its merit.
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import fields
 
-import numpy as np
-
-from infertuner.cache.config import TwoLevel
+from infertuner.cache.config import Sizing, TwoLevel
 from infertuner.cache.replay import local_hits_at
 from infertuner.experiments.result import Row, StudyResult
 from infertuner.outcomes.metrics import Metrics, Window, durations, finished, local_entries, view
@@ -41,12 +39,15 @@ def measure(records: Records, scenario: Scenario) -> Metrics:
         **counts,
         "cache_hits": counts["local_hits"] + counts["remote_hits"],
         "static_local_hits": static,
-        "reported_latency_s": reported_latency_s(records, scenario.cache),
+        "reported_latency_s": reported_latency_s(records, scenario.cache) if scenario.face == "published" else None,
     }
 
 
 def reported_latency_s(records: Records, cache: TwoLevel | None) -> float | None:
-    """Mean latency as published: inference plus the refetch of a miss, without queueing and the remote look."""
+    """Mean latency as published: inference plus the refetch of a miss, without queueing and the remote look.
+
+    Fetching is taken to occupy the GPU and batches to be of one, as they were.
+    """
     done = finished(records)
     if cache is None or not done.any():
         return None
@@ -59,32 +60,35 @@ def reported_latency_s(records: Records, cache: TwoLevel | None) -> float | None
 def static_local_hits(records: Records, entries: float) -> float:
     """Local hits if every GPU's cache had held `entries` all the time; between two whole sizes, the chord.
 
-    Lookups and completions are those of the run, at their instants: what the run found anywhere is copied into the
-    cache when looked up, and everything is when it has been served. For a static cache this is the run itself.
+    Lookups and insertions are those of the run, in their order: what the run found anywhere is copied into the cache
+    when looked up, and everything is when it has been served. For a static cache this is the run itself.
     """
-    requests = records.requests
-    instants_s = np.concatenate([view(requests.looked_up_at_s), view(requests.finished_at_s)])
-    rows = np.tile(np.arange(requests.n), 2)
-    looked_up = np.repeat([True, False], requests.n)
-    gpu_id = view(requests.gpu_id)[rows]
-    order = np.lexsort((looked_up, instants_s, gpu_id))
-    order = order[~np.isnan(instants_s[order])]
-    found = view(requests.cache_level)[rows[order]] != CacheLevel.MISS
-    keys = [records.asked.session_id[row] for row in rows[order].tolist()]
-    events = list(zip(keys, looked_up[order].tolist(), found.tolist(), strict=True))
-    ends = np.searchsorted(gpu_id[order], np.arange(records.num_gpus + 1)).tolist()
+    sessions, level = records.asked.session_id, records.requests.cache_level
     small, share = divmod(round(entries, 6), 1)
     total = 0.0
-    for begin, end in itertools.pairwise(ends):
-        mine = events[begin:end]
-        total += (1 - share) * local_hits_at(mine, int(small))
-        total += share * local_hits_at(mine, int(small) + 1) if share else 0.0
+    for log in records.cache_logs:
+        events = [
+            (sessions[row], True, level[row] != CacheLevel.MISS) if row >= 0 else (sessions[~row], False, False)
+            for row in log
+        ]
+        total += (1 - share) * local_hits_at(events, int(small))
+        total += share * local_hits_at(events, int(small) + 1) if share else 0.0
     return total
 
 
 def table(result: StudyResult) -> list[Row]:
     """Hits by tier and latency of every sizing policy."""
     return [_row(result, index) for index in range(len(result.arms))]
+
+
+def _config(sizing: Sizing) -> str:
+    """The initial size, and every other key that is not at its default."""
+    others = [
+        f"{key.name}={getattr(sizing, key.name)}"
+        for key in fields(sizing)
+        if key.name not in ("kind", "entries", "initial_entries") and getattr(sizing, key.name) != key.default
+    ]
+    return ", ".join([f"initial={sizing.initial_entries}", *others])
 
 
 def _row(result: StudyResult, index: int) -> Row:
@@ -95,13 +99,13 @@ def _row(result: StudyResult, index: int) -> Row:
     hits, requests = result.values(index, "cache_hits"), result.values(index, "requests")
     return {
         "strategy": sizing.kind.upper() if sizing else "NONE",
-        "total_requests": result.interval(index, "requests").mean,
+        "total_requests": result.requests_of(index),
         "cache_hits": result.interval(index, "cache_hits"),
         "hit_rate_percent": interval(
             None if hit is None or not n else 100 * hit / n for hit, n in zip(hits, requests, strict=True)
         ),
         "avg_latency_ms": latency_s.scaled(1 / SECONDS["ms"]),
-        "strategy_config": "" if sizing is None else f"initial={sizing.initial_entries}",
+        "strategy_config": "" if sizing is None else _config(sizing),
         **result.labels(index, AXIS),
         **result.intervals(index, "local_hits", "remote_hits", "misses", "local_entries_mean", "static_local_hits"),
         "gain_over_static_hits": paired_difference(

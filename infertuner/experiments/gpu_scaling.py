@@ -37,7 +37,7 @@ def published_throughput_per_s(records: Records) -> float | None:
     for gpu in range(records.num_gpus):
         instants_s = np.sort(finished_at_s[gpu_id == gpu])
         printed = instants_s.size - instants_s.size % PRINTED_EVERY
-        if printed:
+        if printed and instants_s[printed - 1] > 0:
             total += printed / float(instants_s[printed - 1])
     return total or None
 

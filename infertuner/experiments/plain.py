@@ -17,7 +17,10 @@ def measure(records: Records, scenario: Scenario) -> Metrics:
 
 def table(result: StudyResult) -> list[Row]:
     """Every metric of every arm."""
-    return [
-        {"arm": index, **result.labels(index), **result.intervals(index, *result.metrics[index][0])}
-        for index in range(len(result.arms))
-    ]
+    return [_row(result, index) for index in range(len(result.arms))]
+
+
+def _row(result: StudyResult, index: int) -> Row:
+    labels = result.labels(index)
+    metrics = [name for name in result.metrics[index][0] if name not in labels]
+    return {"arm": index, **labels, **result.intervals(index, *metrics)}

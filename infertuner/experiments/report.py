@@ -160,7 +160,7 @@ def _provenance(study: Study, argv: Sequence[str]) -> dict[str, Any]:
     files = sorted({path for arm in study.arms for path in _files(arm.scenario)})
     return {
         **provenance.collect(argv),
-        "files": {path.name: provenance.sha256_of(path) for path in files},
+        "files": {os.path.relpath(path, study.folder): provenance.sha256_of(path) for path in files},
     }
 
 
@@ -170,15 +170,15 @@ def _files(scenario: Any) -> list[Path]:
     return [path for path in paths if isinstance(path, Path)]
 
 
-def _moved(value: Any, old: Path, new: Path) -> Any:
-    """Plain data whose relative `path` keys start at `new` instead of `old`."""
+def _moved(value: Any, old: Path, new: Path, *, is_path: bool = False) -> Any:
+    """Plain data whose relative paths, the values of `path` keys, start at `new` instead of `old`."""
     if isinstance(value, list):
-        return [_moved(item, old, new) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: os.path.relpath(old / item, new)
-        if (key == "path" or key.endswith(".path")) and isinstance(item, str) and not Path(item).is_absolute()
-        else _moved(item, old, new)
-        for key, item in value.items()
-    }
+        return [_moved(item, old, new, is_path=is_path) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: _moved(item, old, new, is_path=is_path or key.rsplit(".", 1)[-1] == "path")
+            for key, item in value.items()
+        }
+    if is_path and isinstance(value, str) and not Path(value).is_absolute():
+        return os.path.relpath((old / value).resolve(), new.resolve())
+    return value

@@ -53,6 +53,10 @@ class StudyResult:
         """One metric of one arm: mean and 95 % interval over replications."""
         return interval(self.values(arm_index, metric))
 
+    def requests_of(self, arm_index: int) -> int:
+        """Requests of one run of an arm."""
+        return int(self.metrics[arm_index][0]["requests"] or 0)
+
     def intervals(self, arm_index: int, *metrics: str) -> Row:
         """Several metrics of one arm as columns of a table."""
         return {metric: self.interval(arm_index, metric) for metric in metrics}
@@ -65,11 +69,11 @@ class StudyResult:
         """What a reader must know before using the numbers."""
         if not self.outside_calls:
             return []
-        return [f"{self.outside_calls:,} batches lay outside the measured range of the latency profile (extrapolated)"]
+        return [f"{self.outside_calls:,} latencies were asked for outside the measured range and extrapolated"]
 
     def labels(self, arm_index: int, *shown_elsewhere: str) -> Row:
-        """How an arm differs from the others, as columns named by the last words of its dotted keys."""
-        return _named(self.arms[arm_index].parameters, shown_elsewhere)
+        """How an arm differs from the others, a column a dotted key, by the shortest ending that tells keys apart."""
+        return self._named(self.arms[arm_index].parameters, shown_elsewhere)
 
     def condition(self, arm_index: int, axis: str) -> Row:
         """What an arm was run with besides its place on `axis`: arms with equal conditions make one line of a figure.
@@ -77,21 +81,23 @@ class StudyResult:
         Where `arms` lists points of the axis, everything such an entry sets belongs to the point, as in weak scaling.
         """
         arm = self.arms[arm_index]
-        return _named(arm.swept if axis in arm.variant else arm.parameters, (axis,))
+        return self._named(arm.swept if axis in arm.variant else arm.parameters, (axis,))
+
+    def _named(self, parameters: Mapping[str, Any], without: Sequence[str]) -> Row:
+        every = {key for arm in self.arms for key in arm.parameters}
+        return {_short(key, every): _label(value) for key, value in parameters.items() if key not in without}
 
 
-def _named(parameters: Mapping[str, Any], without: Sequence[str]) -> Row:
-    return {_short(key): _label(value) for key, value in parameters.items() if key not in without}
-
-
-def _short(key: str) -> str:
-    """`cluster.batcher.max_batch_size` as `max_batch_size`."""
-    return key.rsplit(".", 1)[-1]
+def _short(key: str, every: set[str]) -> str:
+    """The shortest ending of a dotted key that no other key has: `gpus` for `cluster.gpus`."""
+    words = key.split(".")
+    endings = (".".join(words[start:]) for start in range(len(words) - 1, -1, -1))
+    return next((end for end in endings if sum(f".{other}".endswith(f".{end}") for other in every) == 1), key)
 
 
 def _label(value: Any) -> Any:
     """A part as `kind(key=value, ...)`, a scalar as itself."""
     if not isinstance(value, Mapping):
-        return value
+        return value if isinstance(value, str | int | float) else str(value)
     rest = ", ".join(f"{key}={_label(inner)}" for key, inner in value.items() if key != "kind")
     return f"{value.get('kind', '')}({rest})" if rest else str(value.get("kind", ""))

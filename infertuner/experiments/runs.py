@@ -10,11 +10,8 @@ from infertuner.experiments.result import Cell, StudyResult
 from infertuner.outcomes.metrics import gpu_distribution, summarise
 from infertuner.records import Records
 from infertuner.scenario.study import Arm, Study
-from infertuner.serving.simulation import Simulation
+from infertuner.serving.simulation import Progress, Simulation
 from infertuner.streams import Streams
-
-Progress = Callable[[float], None]
-"""Told now and then which share of the work is done, 0 to 1."""
 
 
 def run_arm(arm: Arm, replication: int = 0, progress: Progress | None = None) -> Records:

@@ -15,6 +15,9 @@ import numpy as np
 from infertuner.errors import OutOfRangeError, ProfileError
 from infertuner.parts import FilePath, part
 
+LARGEST = 10**7
+"""The largest batch or number of tokens in a table."""
+
 
 @part
 class MeasuredTable:
@@ -181,7 +184,7 @@ class ReplayLatency:
 def _rows(path: Path, *columns: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The asked columns of each row of a CSV file, with the place to name in an error."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
@@ -190,6 +193,8 @@ def _rows(path: Path, *columns: str) -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield f"{path}, line {reader.line_num}", tuple(row[column] or "" for column in columns)
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ProfileError(f"{path}: is no CSV in UTF-8 ({error}); export it again") from None
 
 
 def _number(where: str, column: str, text: str) -> float:
@@ -206,6 +211,6 @@ def _number(where: str, column: str, text: str) -> float:
 def _whole(where: str, column: str, text: str) -> int:
     """A whole number, 1 or more."""
     value = _number(where, column, text)
-    if value < 1 or value != int(value):
-        raise ProfileError(f"{where}: {column} is {text!r}; write a whole number, 1 or more")
+    if not 1 <= value <= LARGEST or value != int(value):
+        raise ProfileError(f"{where}: {column} is {text!r}; write a whole number from 1 to {LARGEST}")
     return int(value)

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from infertuner.outcomes.statistics import Interval
 from infertuner.units import format_number, format_seconds
@@ -43,7 +44,7 @@ def print_table(title: str, rows: Rows | pd.DataFrame, console: Console) -> None
 
 def _table(title: str, console: Console, columns: Iterable[tuple[str, bool]], cells: Iterable[Sequence[str]]) -> Table:
     """A table of formatted cells; columns are (heading, whether they hold text)."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE if console.is_terminal else None)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE if console.is_terminal else None)
     for heading, is_text in columns:
         table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
     for row in cells:

@@ -174,7 +174,7 @@ def _figure(title: str, columns: int) -> Iterator[tuple[Figure, Sequence[Axes]]]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2 * columns if columns > 1 else 8.5, 4.4))
         FigureCanvasAgg(figure)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=14)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=14, parse_math=False)
         yield figure, figure.subplots(1, columns, squeeze=False)[0]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,23 +18,31 @@ import pyarrow.parquet as pq
 from infertuner.errors import ResultsError
 from infertuner.outcomes.statistics import Interval
 
+MARKS = ("summary.json", "provenance.json")
+"""Files that only a run folder has; nothing else is ever replaced."""
+
 
 class RunFolder:
     """A folder under construction; leaving the `with` block normally puts it in place, an exception leaves no trace."""
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        self.path = path
+        self.path = path.absolute()
+        self._shown = path
         self._overwrite = overwrite
-        self._building = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._building = (
+            self.path.with_name(f".{self.path.name}.{os.getpid()}.partial") if self.path.name else self.path
+        )
+        self._made: list[Path] = []
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def __enter__(self) -> RunFolder:
-        if self.path.exists() and not self._overwrite:
-            raise ResultsError(f"{self.path}: exists already; choose another --out, or add --overwrite to replace it")
+        self._check_free()
         try:
+            self._made = [parent for parent in self._building.parents if not parent.exists()]
             self._building.mkdir(parents=True)
         except OSError as error:
-            raise ResultsError(f"{self.path}: cannot be written ({error.strerror}); choose another --out") from None
+            self._clean_up()
+            raise ResultsError(f"{self._shown}: cannot be written ({error.strerror}); choose another --out") from None
         return self
 
     def __exit__(
@@ -41,9 +50,35 @@ class RunFolder:
     ) -> None:
         for writer in self._writers.values():
             writer.close()
-        if error is None:
-            self._move_into_place()
+        try:
+            if error is None:
+                self._check_free()
+                self._move_into_place()
+        finally:
+            self._clean_up()
+
+    def _check_free(self) -> None:
+        """Refuse a place that holds something that is not ours to replace."""
+        try:
+            if not os.path.lexists(self.path):
+                return
+            ours = self.path.is_dir() and not self.path.is_symlink() and self._is_replaceable()
+        except OSError as error:
+            raise ResultsError(f"{self._shown}: cannot be written ({error.strerror}); choose another --out") from None
+        if not ours:
+            raise ResultsError(f"{self._shown}: exists and is no folder of results; choose another --out")
+        if not self._overwrite:
+            raise ResultsError(f"{self._shown}: exists already; choose another --out, or add --overwrite to replace it")
+
+    def _is_replaceable(self) -> bool:
+        return not any(self.path.iterdir()) or all((self.path / mark).is_file() for mark in MARKS)
+
+    def _clean_up(self) -> None:
+        """Leave nothing behind but what was put in place."""
         shutil.rmtree(self._building, ignore_errors=True)
+        for parent in self._made:
+            with suppress(OSError):
+                parent.rmdir()
 
     def file(self, name: str) -> Path:
         """Where to write a file of this folder now."""

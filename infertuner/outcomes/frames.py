@@ -34,7 +34,6 @@ def requests_frame(records: Records) -> pd.DataFrame:
         "gpu_id": _integers(gpu_id, missing=gpu_id < 0),
         "status": _words(finished(records).astype(np.int64), Status),
         "arrived_at_s": view(requests.arrived_at_s),
-        "looked_up_at_s": view(requests.looked_up_at_s),
         "started_at_s": started_at_s,
         "first_token_at_s": view(requests.first_token_at_s),
         "finished_at_s": view(requests.finished_at_s),

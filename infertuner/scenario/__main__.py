@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="say whether a scenario is well-formed and which arms it has")
     check.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
     arguments = parser.parse_args(argv)
+    return run_command(lambda: _print(_lines(arguments)))
+
+
+def _lines(arguments: argparse.Namespace) -> Iterable[str]:
     if arguments.command == "check":
-        return run_command(lambda: _check(arguments.scenario))
-    schema = json_schema()
-    lines = [json.dumps(schema, indent=2)] if arguments.command == "schema" else _keys(schema)
+        return [_check(arguments.scenario)]
+    return _keys(json_schema()) if arguments.command == "keys" else [json.dumps(json_schema(), indent=2)]
+
+
+def _print(lines: Iterable[str]) -> int:
     sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0
 
@@ -41,10 +47,9 @@ def _keys(schema: dict[str, Any]) -> Iterator[str]:
                 yield f"  {key}{default}: {described.get('description', '')}"
 
 
-def _check(path: Path) -> int:
+def _check(path: Path) -> str:
     study = load_study(path)
-    sys.stdout.write(f"{path}: fine; {len(study.arms)} arms x {study.scenario.replications} replications\n")
-    return 0
+    return f"{path}: fine; {len(study.arms)} arms x {study.scenario.replications} replications"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 Step = str | int
+LONGEST_VALUE = 60
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _BOUNDS = {
@@ -52,7 +53,7 @@ def _resolve(node: dict[str, Any], value: Any, schema: dict[str, Any]) -> dict[s
         objects = [option for option in node.get("anyOf", []) if "$ref" in option or "discriminator" in option]
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        elif kind in mapping:
+        elif isinstance(kind, str) and kind in mapping:
             node = {"$ref": mapping[kind]}
         elif objects:
             node = objects[0]
@@ -71,7 +72,14 @@ def _describe(problem: Any, path: list[Step], holder: dict[str, Any]) -> str:
     if kind == "union_tag_invalid":
         choices = [name.strip(" '") for name in context["expected_tags"].split(",")]
         return f"{where}.kind: {context['tag']!r} is not known; {_suggest(context['tag'], choices)}"
-    return f"{where}: {_what_is_wrong(problem, context)}" + ("" if isinstance(value, dict) else f", got {value!r}")
+    what = _what_is_wrong(problem, context) + ("" if isinstance(value, dict) else f", got {_brief(value)}")
+    return f"{where}: {what}" if path else what
+
+
+def _brief(value: Any) -> str:
+    """A value as it was written, cut where it would fill the screen."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _what_is_wrong(problem: Any, context: dict[str, Any]) -> str:
@@ -105,4 +113,4 @@ def dotted(path: Sequence[Step]) -> str:
     >>> dotted(["arms", 0, "cluster.gpus"])
     'arms.0.cluster.gpus'
     """
-    return ".".join(str(step) for step in path) or "scenario"
+    return ".".join(repr(step)[1:-1] if isinstance(step, str) else str(step) for step in path)

@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from infertuner.parts import Count, Positive, part
+from infertuner.parts import Count, Number, Positive, part
 
 
 @part
 class Range:
     """Equally spaced numbers."""
 
-    min: float
+    min: Number
     """First value."""
-    max: float
+    max: Number
     """Upper bound; included when a whole number of steps reaches it."""
     step: Positive
     """Distance between neighbours."""
@@ -48,7 +48,7 @@ class LogRange:
 
     def values(self) -> list[Any]:
         """`count` values from min to max, rounded to six significant digits."""
-        return [_plain(float(f"{value:.6g}")) for value in np.geomspace(self.min, self.max, self.count)]
+        return [_plain(value, digits=6) for value in np.geomspace(self.min, self.max, self.count).tolist()]
 
 
 @part
@@ -87,5 +87,7 @@ Domain = Annotated[DomainSpec, BeforeValidator(_list_means_choices), Field(json_
 """A domain as people write it: a plain list stands for its choices."""
 
 
-def _plain(number: float) -> int | float:
-    return int(number) if float(number).is_integer() else number
+def _plain(number: float, digits: int = 12) -> int | float:
+    """A number as people would have written it: whole where it is, without the dust of floating point."""
+    rounded = float(f"{number:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded

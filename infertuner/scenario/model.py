@@ -34,7 +34,7 @@ class Scenario:
     replications: Count = 10
     """Independent runs of every arm; all arms see the same requests in the same replication."""
     warmup_s: Seconds = 0.0
-    """Requests that arrive earlier than this are simulated but left out of latency and throughput."""
+    """Where measuring begins: latencies of requests that arrive later, rates over the time that is left."""
     horizon_s: PositiveSeconds | None = None
     """Stop the clock here; without it the run ends when every request is answered."""
     workload: WorkloadKind
@@ -49,3 +49,10 @@ class Scenario:
     """Variants to compare, each a mapping from dotted key to value, such as {cluster.gpus: 2}."""
     sweep: dict[str, Domain] = field(default_factory=dict)
     """Dotted keys with several values; every combination becomes an arm (of every entry in `arms`)."""
+
+    def __post_init__(self) -> None:
+        if self.cluster.batcher.kind == "published" and self.cache and not self.cache.fetch_occupies_gpu:
+            raise ValueError(
+                "cluster.batcher: kind 'published' holds the GPU for the request it is about to run, so with a cache "
+                "it needs cache.fetch_occupies_gpu: true"
+            )

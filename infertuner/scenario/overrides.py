@@ -46,7 +46,8 @@ def with_settings(raw: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
 def _settle(variant: dict[str, Any], settings: Mapping[str, Any], place: str) -> None:
     """Take the keys that are set out of what arms vary."""
     for key in settings:
-        variant.pop(key, None)
+        for part_of_it in [inner for inner in variant if inner == key or inner.startswith(f"{key}.")]:
+            del variant[part_of_it]
         lost_in = [whole for whole in variant if key.startswith(f"{whole}.")]
         if lost_in:
             raise ScenarioError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,9 @@ from infertuner.scenario.model import Scenario
 from infertuner.scenario.overrides import with_overrides, with_settings
 
 T = TypeVar("T")
+
+SHARED = {"name", "description", "experiment", "face", "replications", "arms", "sweep"}
+"""Keys that say something about all arms together."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def load_study(path: str | Path, settings: Mapping[str, Any] | None = None) -> S
     raw = yaml12.read(text, str(path))
     if not isinstance(raw, dict):
         raise ScenarioError(f"{path}: must be a mapping of scenario keys such as name, workload, cluster, latency")
-    return _expand(with_settings(raw, settings or {}), _Source(str(path), text, path.parent))
+    settings = settings or {}
+    return _expand(with_settings(raw, settings), _Source(str(path), text, path.parent, tuple(settings)))
 
 
 def study_from(raw: dict[str, Any], folder: str | Path = ".") -> Study:
@@ -87,6 +91,8 @@ class _Source:
     name: str
     text: str
     folder: Path
+    settings: tuple[str, ...] = ()
+    """Dotted keys that were set outside the file."""
 
     def check(self, kind: TypeAdapter[T], raw: Any, under: tuple[str, ...] = ()) -> T:
         """`raw`, which stands under this path of the file, as a typed object; or the complaint about it."""
@@ -96,22 +102,45 @@ class _Source:
             path, complaint = complain(error, raw, kind.json_schema())
             raise ScenarioError(f"{self._place([*under, *path])}: {'.'.join((*under, ''))}{complaint}") from None
 
-    def _place(self, path: list[str | int]) -> str:
+    def variants(self, arms: Any) -> list[dict[str, Any]]:
+        """The entries of `arms`; one that changes nothing where there are none."""
+        if arms is None:
+            return [{}]
+        if not isinstance(arms, list) or not arms or not all(isinstance(variant, dict) for variant in arms):
+            raise ScenarioError(
+                f"{self._place(['arms'])}: arms: must be a list of mappings such as {{cluster.gpus: 2}}"
+            )
+        return arms
+
+    def refuse_shared(self, keys: Iterable[str], place: str) -> None:
+        """Complain of keys that belong to the study as a whole and cannot differ between its arms."""
+        for key in keys:
+            if key in SHARED:
+                raise ScenarioError(
+                    f"{self._place([place])}: {place}.{key}: belongs to all arms; set it outside {place}"
+                )
+
+    def _place(self, path: Sequence[str | int]) -> str:
+        written = ".".join(map(str, path))
+        for key in self.settings:
+            if f"{written}.".startswith(f"{key}."):
+                return f"--set {key}"
         line = yaml12.line_of(self.text, path)
         return f"{self.name}:{line}" if line else self.name
 
 
 def _expand(raw: dict[str, Any], source: _Source) -> Study:
     base = {key: value for key, value in raw.items() if key not in ("arms", "sweep")}
-    variants = raw.get("arms") or [{}]
-    if not isinstance(variants, list) or not all(isinstance(variant, dict) for variant in variants):
-        raise ScenarioError(f"{source.name}: arms: must be a list of mappings such as {{cluster.gpus: 2}}")
-    sweep = source.check(_sweep_type(), raw.get("sweep") or {}, under=("sweep",))
+    variants = source.variants(raw.get("arms"))
+    sweep = source.check(_sweep_type(), {} if raw.get("sweep") is None else raw["sweep"], under=("sweep",))
+    source.refuse_shared(itertools.chain(*variants), "arms")
+    source.refuse_shared(sweep, "sweep")
     arms = []
     for variant in variants:
         for values in itertools.product(*(domain.values() for domain in sweep.values())):
             swept = dict(zip(sweep, values, strict=True))
             checked = source.check(_scenario_type(), with_overrides(base, {**variant, **swept}))
+            checked.latency.model()  # reads what it reads now, so that a broken profile is found before anything runs
             arms.append(Arm(variant, swept, checked))
     return Study(arms, raw, source.folder)
 

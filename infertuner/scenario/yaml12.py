@@ -20,17 +20,6 @@ class _CoreSchemaLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - an attribute of PyYAML
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys are all different."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice; keep one", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
 
 class _CoreSchemaDumper(yaml.SafeDumper):
     """A dumper that quotes what the loader above would not read as text."""
@@ -41,7 +30,7 @@ class _CoreSchemaDumper(yaml.SafeDumper):
 for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
     (
         "float",
         r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
@@ -54,12 +43,13 @@ for _tag, _pattern, _first in (
 
 
 def _construct_int(loader: _CoreSchemaLoader, node: yaml.ScalarNode) -> int:
-    """A decimal number; YAML 1.1 would read 010 as eight."""
-    return int(loader.construct_scalar(node))
+    """A whole number; YAML 1.1 would read 010 as eight."""
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
 
 
 def _construct_float(loader: _CoreSchemaLoader, node: yaml.ScalarNode) -> float:
-    return float(str(loader.construct_scalar(node)).replace(".inf", "inf").replace(".nan", "nan"))
+    return float(str(loader.construct_scalar(node)).lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 _CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
@@ -73,12 +63,43 @@ def read(text: str, source: str) -> Any:
     {'a': 1000000.0, 'b': 'on', 'c': 10}
     """
     try:
-        return yaml.load(text, _CoreSchemaLoader)
+        loader = _CoreSchemaLoader(text)
+        node = loader.get_single_node()
+        _check_keys(node)
+        return loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ScenarioError(f"{source}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ScenarioError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ScenarioError(f"{source}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _check_keys(root: yaml.Node | None) -> None:
+    """Complain of a key that is no text or that stands twice in its mapping."""
+    nodes, seen_nodes = [root], set[int]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in seen_nodes:
+            continue
+        seen_nodes.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                problem = _problem_of(key, seen)
+                if problem:
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+                nodes.append(value)
+
+
+def _problem_of(key: yaml.Node, seen: set[str]) -> str:
+    if key.tag == "tag:yaml.org,2002:merge":
+        return ""
+    if key.tag != "tag:yaml.org,2002:str":
+        return "every key must be text; quote it if it is meant as such"
+    return f"the key {key.value!r} is given twice; keep one" if key.value in seen else ""
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:

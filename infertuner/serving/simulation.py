@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +24,7 @@ from infertuner.serving.static import Process, StaticGpu
 from infertuner.sources.requests import ClosedLoop, OpenLoop, Requests
 
 Progress = Callable[[float], None]
-"""Told now and then which share of the requests has been sent, 0 to 1."""
+"""Told now and then which share of the work is done, 0 to 1."""
 
 
 class CountingEnvironment(Environment):
@@ -58,6 +59,7 @@ class Simulation:
         self._prompt_tokens, self._prefix_tokens = asked.prompt_tokens.tolist(), asked.prefix_tokens.tolist()
         self._answers: dict[int, Event] = {}
         self._held: deque[Request] = deque()
+        self._cache_logs: list[array[int]] = []
         self._sent, self._answered, self._last_answer_at_s = 0, 0, 0.0
         remote = Lru(cache.remote_entries if cache else None)
         output_tokens = asked.output_tokens.tolist()
@@ -100,6 +102,7 @@ class Simulation:
             num_gpus=len(self._gpus),
             ended_at_s=self._last_answer_at_s if horizon_s is None else horizon_s,
             events=self._env.events,
+            cache_logs=self._cache_logs,
             outside_calls=self._latency.outside_calls,
         )
 
@@ -111,17 +114,17 @@ class Simulation:
     def _cache_for(self, gpu_id: int, config: TwoLevel, remote: Lru) -> PrefixCache:
         resized = partial(self._note_cache_size, gpu_id)
         resized(config.sizing.initial_entries)
-        return PrefixCache(config, remote, resized)
+        self._cache_logs.append(array("q"))
+        return PrefixCache(config, remote, self._cache_logs[-1], resized)
 
     def _clients(self) -> Iterator[Process]:
         pacing = self._asked.pacing
         if isinstance(pacing, OpenLoop):
             yield self._open_loop(pacing)
         else:
-            request_ids = iter(range(len(self._asked)))
-            think_s = pacing.think_s.tolist()
+            think_s = iter(pacing.think_s.tolist())
             for _ in range(pacing.users):
-                yield self._user(pacing, request_ids, think_s)
+                yield self._user(pacing, think_s)
 
     def _open_loop(self, pacing: OpenLoop) -> Process:
         """Send every request at its instant."""
@@ -131,13 +134,13 @@ class Simulation:
                 yield env.timeout(at_s - env.now)
             self._send(request_id)
 
-    def _user(self, pacing: ClosedLoop, request_ids: Iterator[int], think_s: list[float]) -> Process:
-        """Think, send the next request that nobody has sent yet, wait for the answer, and again."""
+    def _user(self, pacing: ClosedLoop, think_s: Iterator[float]) -> Process:
+        """Think the next thought that nobody has begun, send the next request, wait for the answer, and again."""
         yield self._env.timeout(pacing.start_at_s)
-        for request_id in request_ids:
-            yield self._env.timeout(think_s[request_id])
-            self._answers[request_id] = answer = self._env.event()
-            self._send(request_id)
+        for thought_s in think_s:
+            yield self._env.timeout(thought_s)
+            self._answers[self._sent] = answer = self._env.event()
+            self._send(self._sent)
             yield answer
 
     def _send(self, request_id: int) -> None:

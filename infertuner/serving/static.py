@@ -122,7 +122,6 @@ class StaticGpu:
             return NO_CACHE
         lookup = self._cache.look_up(request, self._env.now)
         row = request.request_id
-        self._requests.looked_up_at_s[row] = self._env.now
         self._requests.cache_level[row] = lookup.level
         self._requests.cached_tokens[row] = lookup.cached_tokens
         self._requests.fetch_s[row] = lookup.fetch_s
@@ -167,7 +166,7 @@ class StaticGpu:
             decoded = until
             running -= len(leavers)
             for member in leavers:
-                self._finish(member.request)
+                self._finish(member)
         self._stamp_step(started_at_s, size, occupied_s, prefill_s, decode_s)
 
     def _occupied_s(self, batch: list[Member]) -> float:
@@ -190,11 +189,11 @@ class StaticGpu:
             self._requests.first_token_at_s[row] = first_token_at_s
             self._requests.batch_size[row] = len(batch)
 
-    def _finish(self, request: Request) -> None:
-        self._requests.finished_at_s[request.request_id] = self._env.now
+    def _finish(self, member: Member) -> None:
+        self._requests.finished_at_s[member.request.request_id] = self._env.now
         if self._cache is not None:
-            self._cache.insert(request)
-        self._answered(request, self._gpu_id)
+            self._cache.insert(member.request, member.output_tokens)
+        self._answered(member.request, self._gpu_id)
 
     def _stamp_step(self, started_at_s: float, size: int, fetch_s: float, prefill_s: float, decode_s: float) -> None:
         steps = self._steps

@@ -10,13 +10,10 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from infertuner import units
-from infertuner.parts import Count, PerSecond, Positive, PositiveSeconds, Ratio, Seconds, part
+from infertuner.parts import Count, PerSecond, PerSecondOrZero, Positive, PositiveSeconds, Ratio, Seconds, part
 from infertuner.sources.requests import ClosedLoop, Floats, OpenLoop
-
-_PerSecondOrZero = Annotated[float, BeforeValidator(units.parse_per_s), Field(ge=0)]
 
 
 @part
@@ -79,7 +76,7 @@ class OnOff:
     """Mean length of a busy period."""
     off_s: PositiveSeconds
     """Mean length of a quiet period."""
-    off_per_s: _PerSecondOrZero = 0
+    off_per_s: PerSecondOrZero = 0
     """Requests per second in the quiet state; 0 is silence."""
 
     def sample(self, n: int, rng: np.random.Generator) -> OpenLoop:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from infertuner.parts import Count, CountOrZero, Positive, part
+from infertuner.parts import MOST, Count, CountOrZero, Positive, part
 from infertuner.sources.requests import Floats, Ints
 
 _LEAST_SHARE = 1e-6
@@ -61,9 +61,9 @@ class LogNormalTokens:
     """
 
     kind: Literal["lognormal"]
-    mean_tokens: Positive
+    mean_tokens: Annotated[Positive, Field(le=MOST)]
     """Mean of the law before truncation."""
-    cv: Positive
+    cv: Annotated[Positive, Field(le=1000)]
     """Coefficient of variation of the law before truncation: its standard deviation divided by its mean."""
     min_tokens: CountOrZero = 1
     """Smallest number of tokens; the law is truncated there, not clamped."""

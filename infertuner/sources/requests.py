@@ -28,8 +28,8 @@ class OpenLoop:
 class ClosedLoop:
     """A fixed number of users each send one request, wait for its answer, think, and send the next.
 
-    Request i is preceded by `think_s[i]` seconds of thought, shape (n,); users take requests in order. Thought before a
-    user's first request counts from `start_at_s`.
+    The i-th thought that any user begins lasts `think_s[i]` seconds, shape (n,); after it, the next request in order is
+    sent. Thought before a user's first request counts from `start_at_s`.
     """
 
     users: int
