@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
-from infertuner.experiments.report import figure, table
+from infertuner.experiments.report import figure, print_result, table
 from infertuner.experiments.runs import run_study
 from infertuner.outcomes.figures import pareto_front, save
 from infertuner.scenario.study import load_study, study_from
@@ -91,3 +92,42 @@ def test_a_plain_scenario_has_no_figure(tiny):
 def test_the_pareto_front_is_what_nothing_beats():
     points = [(1.0, 5.0), (2.0, 4.0), (2.0, 6.0), (3.0, 4.5), (0.5, 4.0), (3.0, 9.0)]
     assert pareto_front(points) == [(2.0, 4.0), (3.0, 4.5)]
+
+
+def test_keys_with_the_same_last_word_stay_apart(tiny):
+    tiny["experiment"] = "gpu_scaling"
+    tiny["workload"]["output_tokens"] = {"kind": "constant", "tokens": 5}
+    tiny["sweep"] = {
+        "workload.prompt_tokens.tokens": [1, 5000],
+        "workload.output_tokens.tokens": [10, 100],
+        "cluster.gpus": [1, 2],
+    }
+    found = table(run_study(study_from(tiny)))
+    assert {"prompt_tokens.tokens", "output_tokens.tokens"} < set(found.columns)
+    assert (found.scale_factor[found.parallelism == 1] == 1).all()
+
+
+def test_latencies_of_nothing_are_survived(tiny):
+    tiny["latency"] = {"kind": "per_token", "per_output_token_s": 0}
+    for experiment in ("gpu_scaling", "batching"):
+        for face in ("published", "corrected"):
+            result = run_study(study_from(tiny | {"experiment": experiment, "face": face}))
+            assert len(table(result)) == 1
+            assert figure(result) is not None
+
+
+def test_a_description_is_text_and_not_markup(tiny, tmp_path, capsys):
+    tiny |= {"experiment": "batching", "description": r"[/b] $\frac{$ [red]"}
+    result = run_study(study_from(tiny))
+    print_result(result, Console())
+    assert r"[/b] $\frac{$ [red]" in capsys.readouterr().out
+    save(figure(result), tmp_path / "a.png")
+
+
+def test_policies_with_other_settings_are_told_apart(tiny):
+    tiny["experiment"] = "cache"
+    tiny["cache"] = {"kind": "two_level", "sizing": {"kind": "fluid"}, "remote_latency_s": 0}
+    tiny["sweep"] = {"cache.sizing": [{"kind": "fluid", "max_entries": 20}, {"kind": "fluid"}]}
+    found = table(run_study(study_from(tiny)))
+    assert found.strategy_config.tolist() == ["initial=5, max_entries=20", "initial=5"]
+    assert found.total_requests.tolist() == [20, 20]

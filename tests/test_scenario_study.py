@@ -7,7 +7,7 @@ import copy
 import jsonschema
 import pytest
 
-from infertuner.errors import ScenarioError
+from infertuner.errors import ProfileError, ScenarioError
 from infertuner.scenario import yaml12
 from infertuner.scenario.overrides import parse_setting, with_overrides
 from infertuner.scenario.study import json_schema, load_study, study_from
@@ -167,3 +167,52 @@ def test_shipped_scenarios_are_valid_and_carry_the_modeline(path):
     depth = len(path.relative_to(path.parents[1] if path.parent.name == "scenarios" else path.parents[2]).parts) - 2
     assert text.startswith(f"# yaml-language-server: $schema={'../' * depth or './'}scenario.schema.json\n")
     jsonschema.validate(study.raw, json_schema())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("sweep", {"replications": [1, 5]}, ["sweep.replications: belongs to all arms"]),
+        ("arms", [{"face": "published"}], ["arms.face: belongs to all arms"]),
+        ("sweep", False, ["sweep"]),
+        ("arms", 0, ["arms: must be a list"]),
+        ("arms", [], ["arms: must be a list"]),
+        ("workload.requests", 10**15, ["workload.requests: must be at most 1e+09"]),
+        ("seed", 10**400, ["seed", "finite"]),
+        ("cluster.batcher", {"kind": [1]}, ["cluster.batcher"]),
+        ("cluster.startup_s", "x" * 10_000, ["cluster.startup_s", "..."]),
+    ],
+)
+def test_what_cannot_vary_or_be_is_refused(tiny, key, value, words):
+    message = complaint(changed(tiny, key, value))
+    assert len(message) < 400
+    for word in words:
+        assert word in message, message
+
+
+def test_a_setting_is_blamed_for_what_it_says(tiny, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml12.write(tiny))
+    with pytest.raises(ScenarioError, match=r"^--set cluster\.gpus: cluster\.gpus: must be at least 1, got -3"):
+        load_study(path, {"cluster.gpus": -3})
+
+
+def test_setting_a_whole_part_ends_the_variation_inside_it(tiny, tmp_path):
+    tiny["sweep"] = {"cluster.gpus": [1, 2]}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml12.write(tiny))
+    arms = load_study(path, {"cluster": tiny["cluster"] | {"gpus": 8}}).arms
+    assert [arm.scenario.cluster.gpus for arm in arms] == [8]
+
+
+def test_ranges_are_numbers_as_people_write_them(tiny):
+    tiny["sweep"] = {"workload.arrivals.per_s": {"range": {"min": 0.1, "max": 0.5, "step": 0.1}}}
+    arms = study_from(tiny).arms
+    assert [arm.parameters["workload.arrivals.per_s"] for arm in arms] == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_a_broken_profile_is_found_by_the_check(tiny, tmp_path):
+    (tmp_path / "broken.json").write_text('{"schema": ')
+    tiny["latency"] = {"kind": "profile", "path": "broken.json"}
+    with pytest.raises(ProfileError, match=r"broken\.json"):
+        study_from(tiny, tmp_path)

@@ -174,3 +174,25 @@ def test_local_tiers_are_per_gpu_and_the_remote_tier_is_shared():
     requests = asked(arriving(0, 10, 20), [1] * 3, sessions=[7, 7, 7], prefix_tokens=6)
     records = run(requests, cluster(gpus=2), cache=two_level(), latency=PREFILL_BY_TOKEN)
     assert list(records.requests.cache_level) == [CacheLevel.MISS, CacheLevel.REMOTE, CacheLevel.LOCAL]
+
+
+def test_a_conversation_reuses_all_that_was_computed_before():
+    """Each turn's prefix is the previous prompt and answer; what was computed last time is there this time."""
+    requests = Requests(
+        pacing=arriving(0, 100, 200),
+        session_id=[7, 7, 7],
+        prompt_tokens=np.array([50, 80, 120]),
+        prefix_tokens=np.array([0, 53, 90]),
+        output_tokens=np.array([4, 11, 5]),
+    )
+    records = run(requests, cluster(), cache=two_level(), latency=PREFILL_BY_TOKEN)
+    assert list(records.requests.cache_level) == [CacheLevel.MISS, CacheLevel.LOCAL, CacheLevel.LOCAL]
+    assert list(records.requests.cached_tokens) == [0, 53, 90]
+
+
+def test_requests_of_a_closed_loop_are_numbered_as_they_are_sent():
+    think_s = np.array([5.0, 1.0, 0.5, 9.0, 0.1, 3.0, 2.0, 0.0])
+    records = run(asked(ClosedLoop(users=3, think_s=think_s), [1] * 8), cluster(gpus=3))
+    arrived_at_s = list(records.requests.arrived_at_s)
+    assert arrived_at_s == sorted(arrived_at_s)
+    assert arrived_at_s[:2] == [0.5, 1.0]
