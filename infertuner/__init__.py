@@ -9,12 +9,21 @@ In a notebook:
     infertuner.table(result)
 """
 
-__version__ = "0.1.0"
-
 from infertuner.experiments.report import figure, table
 from infertuner.experiments.runs import run_arm, run_study
 from infertuner.outcomes.frames import requests_frame
 from infertuner.outcomes.metrics import summarise
 from infertuner.scenario.study import load_study, study_from
+from infertuner.version import __version__
 
-__all__ = ["figure", "load_study", "requests_frame", "run_arm", "run_study", "study_from", "summarise", "table"]
+__all__ = [
+    "__version__",
+    "figure",
+    "load_study",
+    "requests_frame",
+    "run_arm",
+    "run_study",
+    "study_from",
+    "summarise",
+    "table",
+]

@@ -88,7 +88,8 @@ def _calibrate(asked: argparse.Namespace) -> int:
 def _bar() -> Progress:
     """A bar on stderr without a thread of its own, which would take the core away from what is being timed."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left at most"))
-    return Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
 
 
 def _report(outcome: Outcome, console: Console) -> None:

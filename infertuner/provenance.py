@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from infertuner import __version__
+from infertuner.version import __version__
 
 PACKAGES = ("numpy", "simpy", "scipy", "pandas", "pydantic")
 IF_LOADED = ("torch", "transformers")

@@ -240,6 +240,17 @@ def test_the_command_reports_and_says_whether_it_wrote(tmp_path, monkeypatch, ca
     assert ("no profile written" in report) == (code == 1)
 
 
+@pytest.mark.parametrize("out", [".", "file/p.json"])
+def test_a_place_that_cannot_be_written_is_found_before_measuring(tmp_path, monkeypatch, capsys, out):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hardware, "choose_device", lambda _: "cpu")
+    monkeypatch.setattr(hardware, "describe", lambda *_: (MACHINE, SOFTWARE))
+    monkeypatch.setattr(hardware, "build_decoder", lambda *_, **__: pytest.fail("it measured first"))
+    assert command.main(["--out", out]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 TINY_MODEL = ModelConfig(
     family="llama",
     num_layers=2,

@@ -219,6 +219,9 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write under a temporary name and rename, so that no reader ever sees half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
