@@ -116,6 +116,14 @@ def test_a_missing_scenario(tmp_path, capsys):
     assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
 
 
+def test_arms_with_named_and_numbered_sessions_are_refused(scenario, tmp_path, capsys):
+    named = "{kind: published_basic, requests: 5, interval_s: 1, loop: open}"
+    arms = f"arms=[{{workload.requests: 5}}, {{workload: {named}}}]"
+    assert main([str(scenario), "--out", str(tmp_path / "out"), "--set", arms]) == 2
+    assert "named and with numbered sessions" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_existing_results_are_kept(scenario, tmp_path, capsys):
     assert main([str(scenario), "--out", str(tmp_path / "out")]) == 0
     assert main([str(scenario), "--out", str(tmp_path / "out")]) == 2

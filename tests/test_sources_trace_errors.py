@@ -42,6 +42,14 @@ MALFORMED = [
     ("mooncake", GOOD + '{"timestamp": 0, "input_length": 3, "hash_ids": [1]}\n', 2, "output_length is missing"),
     ("mooncake", GOOD + GOOD.replace("3", '"three"'), 2, """input_length is '"three"', must be a whole number"""),
     ("mooncake", GOOD + GOOD.replace("[1]", "null"), 2, "hash_ids is 'null', must be a list of whole numbers"),
+    (
+        "mooncake",
+        GOOD + GOOD.replace("[1]", "[1, null]"),
+        2,
+        "hash_ids is '[1, null]', must be a list of whole numbers",
+    ),
+    ("mooncake", GOOD + "[" * 100_000, 2, "must be one complete JSON object"),
+    ("csv", CSV + "0,99999999999999999999,1\n", 2, "prompt_tokens is '99999999999999999999', must be a whole number"),
     ("mooncake", GOOD + GOOD.replace("4", "0"), 2, "output_length is 0, must be 1 or more"),
 ]
 

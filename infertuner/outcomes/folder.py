@@ -91,7 +91,13 @@ class RunFolder:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         if name not in self._writers:
             self._writers[name] = pq.ParquetWriter(self.file(name), table.schema, compression="zstd")
-        self._writers[name].write_table(table.cast(self._writers[name].schema))
+        try:
+            self._writers[name].write_table(table.cast(self._writers[name].schema))
+        except pa.ArrowException:
+            raise ResultsError(
+                f"{name}: this arm's columns are of other types than the first arm's; "
+                "run workloads with named and with numbered sessions as two scenarios"
+            ) from None
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""

@@ -34,8 +34,16 @@ class Kind:
     parse: Callable[[str], Any]
 
 
+def _whole(text: str) -> int:
+    """A whole number that 64 bits can hold."""
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
+
+
 NUMBER = Kind("a finite number", pa.float64(), float)
-WHOLE = Kind("a whole number", pa.int64(), int)
+WHOLE = Kind("a whole number", pa.int64(), _whole)
 INSTANT = Kind("an instant such as 2023-11-16 18:15:46.6805900", pa.timestamp("ns"), np.datetime64)
 WHOLE_LIST = Kind(
     "a list of whole numbers", pa.list_(pa.int64()), lambda text: [int(item) for item in json.loads(text)]
@@ -56,7 +64,7 @@ class Column:
     def holds(self, table: Any) -> bool:
         """Whether every value obeys the rules."""
         values = table[self.name]
-        if values.null_count:
+        if values.null_count or (self.kind is WHOLE_LIST and pc.list_flatten(values).null_count):
             return False
         if self.kind is NUMBER and not pc.all(pc.is_finite(values)).as_py():
             return False
@@ -162,7 +170,7 @@ def _json_records(path: Path) -> Iterator[Record]:
                 continue
             try:
                 fields = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 fields = None
             if not isinstance(fields, dict):
                 raise TraceError(f"{path}, line {line}: must be one complete JSON object")
