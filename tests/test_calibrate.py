@@ -215,7 +215,7 @@ def test_user_errors_are_one_line_and_code_2(capsys, monkeypatch):
 def test_without_torch_the_command_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert command.main([]) == 2
-    assert "pip install 'infertuner[calibrate]'" in capsys.readouterr().err
+    assert "pip install -e '.[calibrate]'" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_code_130(capsys):

@@ -190,7 +190,9 @@ def _libraries() -> tuple[Any, Any]:
         import torch
         import transformers
     except ImportError as error:
-        raise CalibrationError(f"{error.name} is not installed; pip install 'infertuner[calibrate]'") from None
+        raise CalibrationError(
+            f"{error.name} is not installed; in the clone run pip install -e '.[calibrate]'"
+        ) from None
     return torch, transformers
 
 
