@@ -44,8 +44,9 @@ reference: $(DEMO)/installed ## Run every experiment into results/*/*-reference 
 	  cache_experiments/cache=cache \
 	  cache_experiments/cache-at-scale=cache_at_scale; do \
 	  $(DEMO)/bin/python -m infertuner.simulate scenarios/$${run#*=}.yaml \
-	    --out results/$${run%=*}-reference --overwrite || exit; \
+	    --out .reference/$${run%=*}-reference --overwrite || exit; \
 	done
+	cp -r .reference/* results/
 
 schema: $(DEMO)/installed ## Write the scenario language's JSON Schema for editors
 	$(DEMO)/bin/python -m infertuner.scenario schema > scenarios/scenario.schema.json

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from infertuner.commands import run_command
+from infertuner.errors import ResultsError
 from infertuner.experiments.analyses import analysis_of
 from infertuner.experiments.report import keep_records, print_result, summary, write_run
 from infertuner.experiments.runs import run_study
@@ -52,6 +53,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
         key: getattr(arguments, key) for key in ("seed", "replications") if getattr(arguments, key) is not None
     }
     study = load_study(arguments.scenario, settings)
+    if arguments.overwrite and arguments.out is None:
+        raise ResultsError("--overwrite: replaces the folder named by --out; name it, or leave --overwrite out")
     out = arguments.out or _new_folder(study)
     with RunFolder(out, overwrite=arguments.overwrite) as folder:
         with progress_bar(study.scenario.name) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -73,6 +74,31 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResultsError, match="cannot be written"), RunFolder(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.mark.usefixtures("old_results")
+def test_when_the_new_folder_cannot_move_in_the_old_one_comes_back(tmp_path, monkeypatch):
+    rename = Path.rename
+
+    def full_disk(path, target):
+        if path.name.endswith(".partial"):
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full_disk)
+    with pytest.raises(ResultsError, match="No space left"), RunFolder(tmp_path / "run", overwrite=True) as folder:
+        folder.write_text("b.txt", "new")
+    assert everything_in(tmp_path) == ["run"]
+    assert (tmp_path / "run" / "a.txt").read_text() == "old"
+
+
+@pytest.mark.usefixtures("old_results")
+def test_a_folder_may_be_named_by_a_detour(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "run")
+    with RunFolder(Path("../run"), overwrite=True) as folder:
+        folder.write_text("b.txt", "new")
+    assert everything_in(tmp_path) == ["run"]
+    assert everything_in(tmp_path / "run") == ["b.txt"]
 
 
 @pytest.mark.parametrize("kind", ["thesis", "file", "link", "dangling"])

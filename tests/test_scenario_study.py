@@ -216,3 +216,37 @@ def test_a_broken_profile_is_found_by_the_check(tiny, tmp_path):
     tiny["latency"] = {"kind": "profile", "path": "broken.json"}
     with pytest.raises(ProfileError, match=r"broken\.json"):
         study_from(tiny, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arms", "sweep"),
+    [
+        ([{"cluster.gpus": 1}], {"cluster.gpus": [5]}),
+        (None, {"cluster.gpus": [1, 2], "cluster": [{"gpus": 1}]}),
+        ([{"cluster.router": {"kind": "round_robin"}, "cluster.router.kind": "round_robin"}], None),
+    ],
+)
+def test_a_key_is_varied_once(tiny, arms, sweep):
+    assert "is varied twice" in complaint(tiny | {"arms": arms, "sweep": sweep})
+
+
+def test_arms_that_a_setting_makes_equal_are_one(tiny, tmp_path):
+    tiny["arms"] = [{"cluster.gpus": 1}, {"cluster.gpus": 2}]
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml12.write(tiny))
+    assert [arm.scenario.cluster.gpus for arm in load_study(path, {"cluster.gpus": 4}).arms] == [4]
+
+
+def test_a_varied_value_is_not_blamed_on_the_line_of_the_base(tiny, tmp_path):
+    tiny["sweep"] = {"cluster.gpus": [1, 0]}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml12.write(tiny))
+    with pytest.raises(ScenarioError, match=r"tiny\.yaml: in arms or sweep: cluster\.gpus: must be at least 1, got 0"):
+        load_study(path)
+
+
+def test_a_set_kind_is_blamed_for_the_keys_it_lacks(tiny, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml12.write(tiny))
+    with pytest.raises(ScenarioError, match=r"^--set cluster\.batcher\.kind: cluster\.batcher\.\w+: missing"):
+        load_study(path, {"cluster.batcher.kind": "timeout"})

@@ -36,8 +36,8 @@ class Lru:
         return tokens
 
     def put(self, key: Key, tokens: int) -> None:
-        """Cache `tokens` under `key` as the most recently used entry."""
-        self._tokens[key] = tokens
+        """Cache `tokens` under `key` as the most recently used entry; a longer one of the same key stays as long."""
+        self._tokens[key] = max(tokens, self._tokens.get(key, 0))
         self._tokens.move_to_end(key)
         self._evict()
 

@@ -49,7 +49,7 @@ class TwoLevelCache:
         return CacheLevel.REMOTE, tokens
 
     def insert(self, key: Key, tokens: int) -> None:
-        """Cache `tokens` under `key` in both tiers."""
+        """Cache `tokens` under `key` in both tiers, each of which keeps what it has where that is longer."""
         self.local.put(key, tokens)
         self.remote.put(key, tokens)
 

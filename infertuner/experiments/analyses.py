@@ -23,12 +23,12 @@ class Analysis:
 
     folder: str
     """Its folder under results/ and the name of its table."""
-    measure: Callable[[Records, Scenario], Metrics]
-    """Metrics of one run beyond the general ones."""
     table: Callable[[StudyResult], list[Row]]
     """One row an arm; the columns of the first publication come first."""
     headline: tuple[str, ...]
     """The columns worth a terminal's width; parameters of the arms come before them."""
+    measure: Callable[[Records, Scenario], Metrics] | None = None
+    """Metrics of one run beyond the general ones, where it has any."""
     axis: str = ""
     """The dotted key along which its figure compares arms."""
     draw: Callable[[str, list[Row], list[Row]], Figure] | None = None
@@ -46,7 +46,6 @@ ANALYSES = {
     ),
     "batching": Analysis(
         folder="batch_analysis",
-        measure=batching.measure,
         table=batching.table,
         headline=batching.HEADLINE,
         axis=batching.AXIS,
@@ -61,7 +60,7 @@ ANALYSES = {
         draw=figures.draw_cache,
     ),
 }
-PLAIN = Analysis(folder="plain", measure=plain.measure, table=plain.table, headline=plain.HEADLINE)
+PLAIN = Analysis(folder="plain", table=plain.table, headline=plain.HEADLINE)
 
 
 def analysis_of(scenario: Scenario) -> Analysis:

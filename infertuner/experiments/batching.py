@@ -7,21 +7,13 @@ batches, completions over the measured window.
 from __future__ import annotations
 
 from infertuner.experiments.result import Row, StudyResult
-from infertuner.outcomes.metrics import Metrics
 from infertuner.outcomes.statistics import Interval, interval
-from infertuner.records import Records
-from infertuner.scenario.model import Scenario
 from infertuner.units import SECONDS
 
 AXIS = "cluster.batcher.max_batch_size"
 HEADLINE = (
     "avg_wait_ms", "avg_latency_ms", "throughput_req_per_sec", "real_throughput_per_s", "batch_size_mean", "e2e_p95_s",
 )  # fmt: skip
-
-
-def measure(records: Records, scenario: Scenario) -> Metrics:
-    """Nothing beyond the general metrics."""
-    return {}
 
 
 def table(result: StudyResult) -> list[Row]:

@@ -31,7 +31,9 @@ def run_cells(study: Study, progress: Progress | None = None) -> Iterator[Cell]:
             report = _within(progress, done, replications * arms) if progress else None
             records = run_arm(arm, replication, report)
             metrics = summarise(records, arm.scenario.warmup_s)
-            metrics |= analysis_of(arm.scenario).measure(records, arm.scenario)
+            measure = analysis_of(arm.scenario).measure
+            if measure is not None:
+                metrics |= measure(records, arm.scenario)
             yield Cell(arm_index, replication, records, metrics)
 
 

@@ -35,11 +35,16 @@ def print_table(title: str, rows: Rows | pd.DataFrame, console: Console) -> None
     cells = [[format_cell(name, row[name]) for name in names] for row in rows]
     is_text = [any(isinstance(row[name], str) for row in rows) for name in names]
     table = _table(title, console, zip(names, is_text, strict=True), cells)
-    unbounded = console.options.update(width=PIPE_WIDTH)
-    if len(rows) < len(names) and Measurement.get(console, unbounded, table).maximum > console.width:
+    if rows and _width(table, console) > console.width:
         first, *others = zip(names, *cells, strict=True)
-        table = _table(title, console, zip(first, [True] + [False] * len(rows), strict=True), others)
+        turned = _table(title, console, zip(first, [True] + [False] * len(rows), strict=True), others)
+        table = min(table, turned, key=lambda candidate: _width(candidate, console))
     console.print(table, markup=False, highlight=False)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns of the terminal that a table would like to have."""
+    return Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum
 
 
 def _table(title: str, console: Console, columns: Iterable[tuple[str, bool]], cells: Iterable[Sequence[str]]) -> Table:

@@ -39,6 +39,8 @@ TIERS = (
 )
 LINEAR_UP_TO = 16
 """GPUs up to which a linear axis still shows every point."""
+ALIKE = 0.01
+"""Relative difference of throughputs that a frontier does not see."""
 LINES_AGAINST_LIMIT = 3
 """Loads up to which latency and throughput are drawn against the batch limit; more make a frontier."""
 
@@ -49,14 +51,14 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_scaling(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure:
-    """Throughput against the number of GPUs with the ideal line, and latency beside it; one line per condition."""
+    """Throughput against the number of GPUs with the ideal line, and waiting beside it; one line per condition."""
     gpus_drawn = sorted({row["parallelism"] for row in rows})
     wide = gpus_drawn[-1] > LINEAR_UP_TO
     with _figure(title, columns=2) as (figure, (left, right)):
         for colour, (label, line) in zip(_colours(), _lines(rows, conditions, "parallelism").items(), strict=False):
             gpus = [row["parallelism"] for row in line]
             _errorbar(left, gpus, [row["total_throughput"] for row in line], colour, label)
-            _errorbar(right, gpus, [row["e2e_mean_s"] for row in line], colour, label)
+            _errorbar(right, gpus, [row["wait_mean_s"] for row in line], colour, label)
             first = line[0]["total_throughput"].mean or float("nan")
             left.plot(gpus, [first * n / gpus[0] for n in gpus], ls=":", color=colour, lw=1)
         for axes in (left, right):
@@ -125,12 +127,20 @@ def _throughput_and_tail(row: Row) -> tuple[float, float]:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points (throughput, latency) that no other point beats in both, by rising throughput."""
-    front: list[tuple[float, float]] = []
-    for throughput, latency in sorted(points, key=lambda point: (-point[0], point[1])):
-        if not front or latency < front[-1][1]:
-            front.append((throughput, latency))
-    return front[::-1]
+    """Points (throughput, latency) that no other point beats in both, by rising throughput.
+
+    Throughputs within `ALIKE` of each other count as the same: what lies between them is noise.
+    """
+
+    def beaten(point: tuple[float, float]) -> bool:
+        return any(
+            other[0] >= point[0] * (1 - ALIKE)
+            and other[1] <= point[1]
+            and (other[1] < point[1] or other[0] > point[0] * (1 + ALIKE))
+            for other in points
+        )
+
+    return sorted(point for point in set(points) if not beaten(point))
 
 
 def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure:

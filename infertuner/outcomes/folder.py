@@ -26,7 +26,7 @@ class RunFolder:
     """A folder under construction; leaving the `with` block normally puts it in place, an exception leaves no trace."""
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        self.path = path.absolute()
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link, which is refused
         self._shown = path
         self._overwrite = overwrite
         self._building = (
@@ -114,9 +114,14 @@ class RunFolder:
     def _move_into_place(self) -> None:
         """Replace in two renames, so that the old folder is gone only when the new one is there."""
         aside = self._building.with_suffix(".old")
-        if self.path.exists():
-            self.path.rename(aside)
-        self._building.rename(self.path)
+        try:
+            if self.path.exists():
+                self.path.rename(aside)
+            self._building.rename(self.path)
+        except OSError as error:
+            if aside.exists():
+                aside.rename(self.path)
+            raise ResultsError(f"{self._shown}: cannot be written ({error.strerror}); choose another --out") from None
         shutil.rmtree(aside, ignore_errors=True)
 
 

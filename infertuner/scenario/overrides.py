@@ -40,6 +40,8 @@ def with_settings(raw: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
         for variant in varied if isinstance(varied, list) else [varied]:
             if isinstance(variant, dict) and place not in settings:
                 _settle(variant, settings, place)
+    if isinstance(changed.get("arms"), list):
+        changed["arms"] = [arm for place, arm in enumerate(changed["arms"]) if arm not in changed["arms"][:place]]
     return changed
 
 

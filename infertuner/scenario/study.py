@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,6 +93,8 @@ class _Source:
     folder: Path
     settings: tuple[str, ...] = ()
     """Dotted keys that were set outside the file."""
+    varied: tuple[str, ...] = ()
+    """Dotted keys whose values come from `arms` or `sweep`."""
 
     def check(self, kind: TypeAdapter[T], raw: Any, under: tuple[str, ...] = ()) -> T:
         """`raw`, which stands under this path of the file, as a typed object; or the complaint about it."""
@@ -120,11 +122,20 @@ class _Source:
                     f"{self._place([place])}: {place}.{key}: belongs to all arms; set it outside {place}"
                 )
 
+    def refuse_overlaps(self, keys: Sequence[str]) -> None:
+        """Complain of keys of one arm of which one would undo the other."""
+        for inner, whole in itertools.permutations(keys, 2):
+            if f"{inner}.".startswith(f"{whole}."):
+                raise ScenarioError(f"{self.name}: {inner}: is varied twice, by itself or as part of {whole}; keep one")
+
     def _place(self, path: Sequence[str | int]) -> str:
         written = ".".join(map(str, path))
         for key in self.settings:
-            if f"{written}.".startswith(f"{key}."):
+            if f"{written}.".startswith(f"{key.removesuffix('.kind')}."):
                 return f"--set {key}"
+        for key in self.varied:
+            if f"{written}.".startswith(f"{key}."):
+                return f"{self.name}: in arms or sweep"
         line = yaml12.line_of(self.text, path)
         return f"{self.name}:{line}" if line else self.name
 
@@ -137,9 +148,11 @@ def _expand(raw: dict[str, Any], source: _Source) -> Study:
     source.refuse_shared(sweep, "sweep")
     arms = []
     for variant in variants:
+        source.refuse_overlaps([*variant, *sweep])
         for values in itertools.product(*(domain.values() for domain in sweep.values())):
             swept = dict(zip(sweep, values, strict=True))
-            checked = source.check(_scenario_type(), with_overrides(base, {**variant, **swept}))
+            varied = replace(source, varied=(*variant, *swept))
+            checked = varied.check(_scenario_type(), with_overrides(base, {**variant, **swept}))
             checked.latency.model()  # reads what it reads now, so that a broken profile is found before anything runs
             arms.append(Arm(variant, swept, checked))
     return Study(arms, raw, source.folder)
