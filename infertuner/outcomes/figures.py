@@ -73,7 +73,7 @@ def draw_scaling(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> 
         right.set_ylim(bottom=0)
         left.set_title("Throughput (dotted: linear)")
         left.set_ylabel("requests / s")
-        right.set_title("End-to-end latency")
+        right.set_title("Waiting time")
         right.set_ylabel("mean, s")
         _legend(left)
     return figure
