@@ -7,7 +7,22 @@ from typing import Any
 
 import pytest
 
+from infertuner.latency.models import ModelConfig
+
 ROOT = Path(__file__).resolve().parents[1]
+
+TINY_MODEL = ModelConfig(
+    family="llama",
+    num_layers=2,
+    hidden_size=64,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    intermediate_size=96,
+    vocab_size=128,
+    tied_embeddings=False,
+)
+"""A decoder small enough to be measured in a test."""
 
 
 @pytest.fixture

@@ -20,12 +20,11 @@ from infertuner.errors import CalibrationError
 from infertuner.latency import hardware
 from infertuner.latency.calibration import Plan, calibrate, fit_calibration, hardware_slug, make_plan
 from infertuner.latency.fitted import ProfileLatency
-from infertuner.latency.models import ModelConfig
 from infertuner.latency.points import Limits, Point
 from infertuner.latency.profile import Hardware, Software, load_calibration
 from infertuner.latency.protocol import measure
 from infertuner.latency.samples import SampleFile, Timing, Visit
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY_MODEL
 
 SHIPPED = ROOT / "calibration" / "epyc-1t-cpu-25m.json"
 MACHINE = Hardware(name="Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz", device="cpu", threads=2, memory_bytes=2**34)
@@ -251,17 +250,6 @@ def test_a_place_that_cannot_be_written_is_found_before_measuring(tmp_path, monk
     assert capsys.readouterr().err.count("\n") == 1
 
 
-TINY_MODEL = ModelConfig(
-    family="llama",
-    num_layers=2,
-    hidden_size=64,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=16,
-    intermediate_size=96,
-    vocab_size=128,
-    tied_embeddings=False,
-)
 TINY_LIMITS = Limits((1, 2), max_context_tokens=128, max_batch_tokens=256)
 TINY_COMMAND = f"""
 import sys

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from infertuner.errors import CalibrationError
 from infertuner.latency import hardware
-from infertuner.latency.models import ModelConfig
 from infertuner.latency.points import Point
+from tests.conftest import TINY_MODEL
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="needs infertuner[calibrate]")
 pytest.importorskip("transformers", reason="needs infertuner[calibrate]")
 
-TINY = ModelConfig(
-    family="qwen2",
-    num_layers=2,
-    hidden_size=64,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=16,
-    intermediate_size=96,
-    vocab_size=128,
-    tied_embeddings=False,
-)
+TINY = replace(TINY_MODEL, family="qwen2")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import resource
 import sys
@@ -123,7 +122,7 @@ def print_result(result: StudyResult, console: Console) -> None:
 
 def resolved_yaml(study: Study, folder: Path) -> str:
     """The scenario as it was run, with file paths as seen from `folder`, so that it can be run again from there."""
-    return yaml12.write(_moved(copy.deepcopy(study.raw), study.folder, folder))
+    return yaml12.write(_moved(study.raw, study.folder, folder))
 
 
 def peak_rss_bytes() -> int:
