@@ -18,6 +18,12 @@ class Status(IntEnum):
     UNFINISHED = 0
     """Still waiting or running at the horizon, or never sent because of it."""
     FINISHED = 1
+    REJECTED_LENGTH = 2
+    """Prompt and output exceed `max_model_len`; refused at the door."""
+    REJECTED_KV = 3
+    """Prompt and output need more KV blocks than a GPU has; refused at the door."""
+    FAILED = 4
+    """Its GPU died and it was not, or not again, retried."""
 
 
 class CacheLevel(IntEnum):
@@ -55,6 +61,20 @@ class RequestColumns:
     cached_tokens: array[int] = field(init=False)
     fetch_s: array[float] = field(init=False)
     """Seconds spent fetching its prefix from a slower tier, or refetching it after a miss; 0 without."""
+    status: array[int] = field(init=False)
+    """A `Status`; whoever ends a request writes it."""
+    routed_at_s: array[float] = field(init=False)
+    """When the router handed it to its (last) GPU."""
+    prefill_s: array[float] = field(init=False)
+    """Of the iterations that prefilled it before its first token, the share of its own tokens: seconds of its own."""
+    others_prefill_s: array[float] = field(init=False)
+    """Of the same iterations, the share of other requests' prefill tokens."""
+    others_decode_s: array[float] = field(init=False)
+    """Of the same iterations, the share of decoding sequences."""
+    preemptions: array[int] = field(init=False)
+    """How often it lost its KV cache to others and had to be computed again."""
+    retries: array[int] = field(init=False)
+    """How often it was sent to another GPU because its own died."""
 
     def __post_init__(self) -> None:
         self.gpu_id = array("q", [-1]) * self.n
@@ -62,6 +82,10 @@ class RequestColumns:
         self.first_token_at_s, self.finished_at_s = _nans(self.n), _nans(self.n)
         self.batch_size, self.cache_level, self.cached_tokens = _zeros(self.n), _zeros(self.n), _zeros(self.n)
         self.fetch_s = array("d", [0.0]) * self.n
+        self.status, self.preemptions, self.retries = _zeros(self.n), _zeros(self.n), _zeros(self.n)
+        self.routed_at_s = _nans(self.n)
+        self.prefill_s, self.others_prefill_s = array("d", [0.0]) * self.n, array("d", [0.0]) * self.n
+        self.others_decode_s = array("d", [0.0]) * self.n
 
 
 @dataclass
@@ -75,6 +99,44 @@ class StepColumns:
     """Seconds the GPU stood still for the cache, when the scenario says that fetching occupies it."""
     prefill_s: array[float] = field(default_factory=lambda: array("d"))
     decode_s: array[float] = field(default_factory=lambda: array("d"))
+
+
+@dataclass
+class SegmentColumns:
+    """One row a stretch of equal iterations of a continuous engine: a single iteration with prefill, or many without.
+
+    Iteration j of a row lasts (`first_s` + j x `rise_s`) x the noise multiplier of iteration `iteration` + j.
+    Everything per token (inter-token latencies, batch sizes, KV usage over time) is expanded from rows afterwards.
+    """
+
+    gpu_id: array[int] = field(default_factory=lambda: array("q"))
+    started_at_s: array[float] = field(default_factory=lambda: array("d"))
+    ended_at_s: array[float] = field(default_factory=lambda: array("d"))
+    iteration: array[int] = field(default_factory=lambda: array("q"))
+    """Number of the first iteration on this GPU, for the noise."""
+    iterations: array[int] = field(default_factory=lambda: array("q"))
+    first_s: array[float] = field(default_factory=lambda: array("d"))
+    rise_s: array[float] = field(default_factory=lambda: array("d"))
+    decodes: array[int] = field(default_factory=lambda: array("q"))
+    """Sequences that decode one token in each iteration."""
+    prefills: array[int] = field(default_factory=lambda: array("q"))
+    """Sequences of which a chunk is prefilled; such a row has one iteration."""
+    prefill_tokens: array[int] = field(default_factory=lambda: array("q"))
+    kv_entries: array[int] = field(default_factory=lambda: array("q"))
+    """Entries the decodes of the first iteration read."""
+    kv_blocks: array[int] = field(default_factory=lambda: array("q"))
+    """Blocks in use, running requests' only, during the last iteration."""
+    waiting: array[int] = field(default_factory=lambda: array("q"))
+    """Requests waiting on this GPU when the row began."""
+
+
+@dataclass
+class StallColumns:
+    """One row a gap between two tokens of a request that is no single iteration: it was preempted or its GPU died."""
+
+    request_id: array[int] = field(default_factory=lambda: array("q"))
+    last_token_at_s: array[float] = field(default_factory=lambda: array("d"))
+    next_token_at_s: array[float] = field(default_factory=lambda: array("d"))
 
 
 @dataclass
@@ -103,3 +165,8 @@ class Records:
     """What each GPU's cache went through, in order: a request id for its lookup, ~id for its insertion when served."""
     outside_calls: int = 0
     """Answers of the latency model beyond what was measured."""
+    segments: SegmentColumns = field(default_factory=SegmentColumns)
+    """What continuous engines did; empty for static batches, which fill `steps`."""
+    stalls: StallColumns = field(default_factory=StallColumns)
+    noise_permille: list[int] = field(default_factory=list)
+    """The multipliers behind `SegmentColumns.iteration`, repeating; empty when there is no noise."""

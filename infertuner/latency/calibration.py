@@ -16,18 +16,10 @@ import numpy as np
 from infertuner.errors import CalibrationError
 from infertuner.latency import sections
 from infertuner.latency.fitting import MIN_VISITS, polish
+from infertuner.latency.machine import Hardware, Model, Protocol, Samples, Software
 from infertuner.latency.models import DTYPE_BYTES, model_config
 from infertuner.latency.points import Limits, Point, design
-from infertuner.latency.profile import (
-    Calibration,
-    Hardware,
-    Model,
-    Protocol,
-    Samples,
-    Software,
-    save_calibration,
-    write_atomically,
-)
+from infertuner.latency.profile import Calibration, save_calibration, write_atomically
 from infertuner.latency.protocol import Bench, Progress, Stopped, measure
 from infertuner.latency.samples import SampleFile, Visit, samples_csv
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infertuner.errors import CalibrationError
+from infertuner.latency.machine import Hardware, Software
 from infertuner.latency.models import ModelConfig
 from infertuner.latency.points import Point
-from infertuner.latency.profile import Hardware, Software
 from infertuner.latency.samples import Timing
 
 ATTENTION = "infertuner"

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["prefill", "decode"]
+Kind = Literal["prefill", "decode", "mixed"]
 Role = Literal["fit", "holdout"]
 
 
@@ -19,7 +19,8 @@ Role = Literal["fit", "holdout"]
 class Point:
     """One batch of equal sequences: `new_tokens` each, behind `cached_tokens` each that are already in the KV cache.
 
-    A decode step is the same thing with one new token.
+    A decode step is the same thing with one new token. A mixed iteration is one chunk (`batch_size` 1) together with
+    `decodes` sequences that decode one token each at a context of `decode_context_tokens`.
     """
 
     kind: Kind
@@ -27,11 +28,13 @@ class Point:
     new_tokens: int
     cached_tokens: int
     role: Role
+    decodes: int = 0
+    decode_context_tokens: int = 0
 
     @property
     def batch_tokens(self) -> int:
         """Tokens the step computes, all sequences together."""
-        return self.batch_size * self.new_tokens
+        return self.batch_size * self.new_tokens + self.decodes
 
     @property
     def context_tokens(self) -> int:
@@ -40,13 +43,18 @@ class Point:
 
     @property
     def kv_entries(self) -> int:
-        """KV entries the step reads, all sequences together."""
+        """KV entries the step reads, all sequences together but those that decode beside a chunk."""
         return self.batch_size * self.context_tokens
+
+    @property
+    def decode_entries(self) -> int:
+        """KV entries read by the sequences that decode beside a chunk."""
+        return self.decodes * self.decode_context_tokens
 
     @property
     def attended_pairs(self) -> float:
         """Pairs of a new token and an entry it attends to: new token i of a sequence sees `cached_tokens` + i."""
-        return self.batch_tokens * (self.cached_tokens + 0.5 * (self.new_tokens + 1))
+        return self.batch_size * self.new_tokens * (self.cached_tokens + 0.5 * (self.new_tokens + 1))
 
 
 @dataclass(frozen=True)

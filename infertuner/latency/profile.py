@@ -11,89 +11,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from infertuner.errors import ProfileError
-from infertuner.latency.models import ModelConfig
+from infertuner.latency.machine import Hardware, Model, NonNegative, Protocol, Range, Samples, Section, Software
 
 SCHEMA = "infertuner.calibration/1"
 NEXT_STEP = "measure it again with python -m infertuner.calibrate"
 
-NonNegative = Annotated[float, Field(ge=0)]
-Range = tuple[int, int]
-"""Smallest and largest value that was measured, both included."""
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Hardware(_Section):
-    """The machine the steps ran on."""
-
-    name: str
-    device: Literal["cpu", "cuda"]
-    threads: int
-    """Threads torch used on the host."""
-    memory_bytes: int
-    """Memory of the device."""
-
-
-class Software(_Section):
-    """The programs that ran the steps."""
-
-    python: str
-    torch: str
-    transformers: str
-    cuda: str | None
-    attention: str
-    execution: str
-    kv_cache: str
-
-
-class Model(_Section):
-    """The decoder that was run."""
-
-    name: str
-    config: ModelConfig
-    params: int
-    dtype: str
-    weights: str
-    kv_bytes_per_token: int
-
-
-class Protocol(_Section):
-    """How it was measured."""
-
-    measured_at: str
-    """When the first visit ended (UTC)."""
-    seed: int
-    """Seed of the design and of the order of visits."""
-    fit_points: int
-    holdout_points: int
-    visits: int
-    calls: int
-    """Timed calls, over all visits."""
-    stopped: Literal["interval", "budget"]
-    """Whether every point's interval was narrow enough, or time was up."""
-    median_interval_ratio: NonNegative
-    """Half-width of the 95 % interval of a point, relative to its seconds: the median over points."""
-    widest_interval_ratio: NonNegative
-    """The same, the widest of all points."""
-    drift_ratio: tuple[float, float]
-    """The common change of step time that was removed: least and most, relative to the run's median."""
-    preempted_ratio: NonNegative
-    """Share of calls during which the operating system took the core away."""
-
-
-class Samples(_Section):
-    """The raw measurements, beside the profile."""
-
-    file: str
-    sha256: str
-
-
-class Estimate(_Section):
+class Estimate(Section):
     """A fitted number and its 95 % interval, from resampling visits."""
 
     value: NonNegative
@@ -101,14 +28,14 @@ class Estimate(_Section):
     high: NonNegative
 
 
-class Knot(_Section):
+class Knot(Section):
     """A corner of the piecewise-linear cost of computing tokens: how long so many take, and nothing else."""
 
     tokens: int
     step_s: Estimate
 
 
-class Errors(_Section):
+class Errors(Section):
     """Absolute relative error over the points that were measured and never fitted."""
 
     points: int
@@ -117,7 +44,7 @@ class Errors(_Section):
     worst_ratio: NonNegative
 
 
-class Noise(_Section):
+class Noise(Section):
     """How much equal work differs."""
 
     between_visits_ratio: NonNegative
@@ -126,7 +53,7 @@ class Noise(_Section):
     """Quantiles of a call's seconds relative to its point's median, drift not removed."""
 
 
-class DecodeBox(_Section):
+class DecodeBox(Section):
     """Where the decode law was measured; outside it is extrapolation."""
 
     batch_size: Range
@@ -140,7 +67,7 @@ class PrefillBox(DecodeBox):
     """New tokens of all sequences together."""
 
 
-class DecodeLaw(_Section):
+class DecodeLaw(Section):
     """Seconds of a step: knots interpolated at the step's tokens + `kv_entry_s` x batch size x context."""
 
     form: str
@@ -173,7 +100,7 @@ class PrefillLaw(DecodeLaw):
     box: PrefillBox
 
 
-class Calibration(_Section):
+class Calibration(Section):
     """One profile file."""
 
     schema_: Literal["infertuner.calibration/1"] = Field(alias="schema")

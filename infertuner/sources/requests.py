@@ -41,6 +41,21 @@ Pacing: TypeAlias = OpenLoop | ClosedLoop
 
 
 @dataclass(frozen=True)
+class PrefixBlocks:
+    """What prefix caching sees of prompts: an id for each full block, chained.
+
+    Equal ids mean equal tokens from the start of the prompt to the end of that block.
+    """
+
+    block_tokens: int
+    """Tokens behind one id."""
+    ids: Ints
+    """Ids of all requests one after the other."""
+    offsets: Ints
+    """Request i has `ids[offsets[i] : offsets[i + 1]]`, shape (n + 1,)."""
+
+
+@dataclass(frozen=True)
 class Requests:
     """One row a request, in the order in which they are sent. All columns have shape (n,)."""
 
@@ -52,6 +67,10 @@ class Requests:
     """Leading prompt tokens whose KV an earlier request of the session may have cached; at most prompt_tokens - 1."""
     output_tokens: Ints
     """Tokens that will be generated: known to the GPU, never to a router or batcher."""
+    blocks: PrefixBlocks | None = None
+    """Block ids of every prompt where the workload knows them; without, sharing is what `prefix_tokens` says."""
+    priority: Ints | None = None
+    """Lower runs first where the scheduler goes by priority; without, all are equal."""
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
