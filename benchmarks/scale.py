@@ -10,10 +10,10 @@ import argparse
 import gc
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import simpy
+from adapters.run_floor import timeout_s
 
 from infertuner.experiments.report import peak_rss_bytes
 from infertuner.experiments.runs import run_arm
@@ -31,21 +31,6 @@ CASES = {
 """Scenario file and arm."""
 
 
-def bare_events_s(events: int, pending: int) -> float:
-    """Seconds for SimPy to process this many timeouts with this many processes waiting, and nothing else."""
-    env = simpy.Environment()
-
-    def tick(delay_s: float) -> Iterator[simpy.Event]:
-        while True:
-            yield env.timeout(delay_s)
-
-    for number in range(pending):
-        env.process(tick(1 + number / pending))
-    started = time.perf_counter()
-    env.run(until=events / pending * 1.5)
-    return time.perf_counter() - started
-
-
 def measure(name: str, requests: int | None) -> None:
     """Run one case in this process and print its line."""
     file, arm_index = CASES[name]
@@ -59,7 +44,7 @@ def measure(name: str, requests: int | None) -> None:
     metrics_s = time.perf_counter() - started - simulated_s
     n = len(records.asked)
     memory = peak_rss_bytes() / 2**30
-    floor_s = bare_events_s(records.events, arm.scenario.cluster.gpus)
+    floor_s = records.events * timeout_s(records.events, arm.scenario.cluster.gpus)
     print(
         f"{name:32} {n:>9,} requests {simulated_s:5.1f} s + {metrics_s:.1f} s metrics",
         f"{n / simulated_s:>8,.0f} requests/s",

@@ -10,23 +10,33 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from infertuner.commands import run_command
 from infertuner.errors import CalibrationError
 from infertuner.latency import hardware
-from infertuner.latency.calibration import REFUSE_ABOVE, WARN_ABOVE, Outcome, calibrate, held_out_error, make_plan
+from infertuner.latency.calibration import REFUSE_ABOVE, WARN_ABOVE, Outcome, beside, calibrate, held_out_error
+from infertuner.latency.evidence import load_evidence
+from infertuner.latency.forecast import forecast
+from infertuner.latency.hardware_timing import Device
+from infertuner.latency.importers.gpus import GPUS
+from infertuner.latency.importers.profiles import READERS, import_profile, profile_name
+from infertuner.latency.machine import Hardware, Software
+from infertuner.latency.merging import merge
 from infertuner.latency.models import DTYPE_BYTES, MODELS
+from infertuner.latency.plan import Plan, choose, make_plan
 from infertuner.latency.points import LIMITS
-from infertuner.latency.profile import Calibration, Estimate
+from infertuner.latency.profile import save_calibration
 from infertuner.latency.protocol import Progress as Reached
+from infertuner.outcomes import calibration_report as report
+from infertuner.outcomes.calibration_figures import write_figure
 from infertuner.outcomes.console import print_table
-from infertuner.units import format_seconds
+from infertuner.validation.step_profile import SUFFIXES, import_results
 
 SEED = 0
-DISTURBED_ABOVE = 1.2
-"""Common slow-down above which the machine had other things to do."""
-EXAMPLE = "example: python -m infertuner.calibrate --model cpu-25m --device cpu --budget-s 300"
+ASSUMED_GPU_BYTES = 80 * 2**30
+"""Memory of the GPU a dry run imagines where there is none."""
+EXAMPLE = "example: python -m infertuner.calibrate --model cpu-25m --device cpu --budget-s 150"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,12 +49,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m infertuner.calibrate", description=__doc__, epilog=EXAMPLE)
     cores = os.cpu_count() or 1
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: CUDA if there is")
-    parser.add_argument("--model", metavar="NAME", help=f"{', '.join(MODELS)}; default: cpu-25m, qwen1.5-1.8b on CUDA")
+    parser.add_argument(
+        "--model",
+        metavar="NAME_OR_FOLDER",
+        help=f"{', '.join(MODELS)}, or a folder with config.json; default: cpu-25m, qwen1.5-1.8b on CUDA",
+    )
+    parser.add_argument("--shape", metavar="SIZES", help="instead of --model: layers=..,hidden=..,heads=..,...")
+    parser.add_argument("--tp", type=int, default=1, metavar="N", help="measure one of N tensor-parallel shards (1)")
     parser.add_argument("--dtype", choices=list(DTYPE_BYTES), help="default: fp32, bf16 on CUDA")
-    parser.add_argument("--budget-s", type=float, default=300.0, metavar="N", help="measure for at most N s (300)")
+    parser.add_argument("--budget-s", type=float, default=150.0, metavar="N", help="measure for at most N s (150)")
     parser.add_argument("--threads", type=int, default=max(1, cores - 1), metavar="N", help="default: cores - 1")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: calibration/<hardware>-<model>.json")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="for the figure; default: beside the profile")
     parser.add_argument("--resume", action="store_true", help="go on with a calibration that was interrupted")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="PROFILE", help="fit profiles' samples as one, to --out"
+    )
+    parser.add_argument(
+        "--import",
+        dest="published",
+        nargs=2,
+        metavar=("FORMAT", "PATH"),
+        help=f"fit somebody else's measurements instead: {', '.join([*READERS, *SUFFIXES])} (see docs/importing.md)",
+    )
+    parser.add_argument("--gpu", metavar="NAME", help=f"of --import, where the path does not tell: {', '.join(GPUS)}")
+    parser.add_argument("--commit", metavar="ID", help="of --import: the version of the source, for the record")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, measure nothing")
     return parser
 
 
@@ -54,104 +84,125 @@ def _calibrate(asked: argparse.Namespace) -> int:
             raise CalibrationError(f"{key}: is {value:g}; write a number above 0")
     if asked.out is not None and (asked.out.is_dir() or not asked.out.name):
         raise CalibrationError(f"--out: {asked.out} is a folder; name the profile's file, such as profile.json")
-    device = hardware.choose_device(asked.device)
+    console = Console()
+    if asked.published:
+        return _import(asked, *asked.published, console)
+    if asked.merge:
+        return _finish(merge(asked.merge, asked.out), asked.report, console)
+    device, machine, software = _machine(asked)
     dtype = asked.dtype or ("fp32" if device == "cpu" else "bf16")
-    plan = make_plan(
-        asked.model or ("cpu-25m" if device == "cpu" else "qwen1.5-1.8b"),
-        *hardware.describe(device, asked.threads),
-        dtype=dtype,
-        limits=LIMITS[device],
-        seed=SEED,
-    )
+    choice = choose(asked.model, asked.shape, asked.tp, "cpu-25m" if device == "cpu" else "qwen1.5-1.8b")
+    plan = make_plan(choice, machine, software, dtype=dtype, limits=LIMITS[device], seed=SEED)
+    out = asked.out or Path("calibration", f"{plan.name}.json")
+    if asked.dry_run:
+        _print_plan(plan, out, asked.budget_s, console)
+        return 0
     build = partial(
-        hardware.build_decoder,
-        plan.model.config,
+        hardware.build_bench,
+        choice.config,
         dtype=dtype,
         device=device,
         threads=asked.threads,
         kv_tokens=plan.kv_tokens,
         seed=SEED,
+        weights=choice.weights,
     )
     with _bar() as bar:
-        task = bar.add_task(plan.name, total=asked.budget_s)
+        task = bar.add_task(plan.name, total=asked.budget_s, left="")
 
         def tell(reached: Reached) -> None:
             done = f"{plan.name}: round {reached.round + 1}, {reached.settled} of {reached.points} points settled"
-            bar.update(task, completed=reached.elapsed_s, description=done, refresh=True)
+            left = f"{reached.left_s:.0f} s left at most"
+            bar.update(task, completed=reached.elapsed_s, description=done, left=left, refresh=True)
 
-        out = asked.out or Path("calibration", f"{plan.name}.json")
         outcome = calibrate(plan, build, out, budget_s=asked.budget_s, resume=asked.resume, tell=tell)
-    _report(outcome, Console())
-    return 0 if outcome.written else 1
+    return _finish(outcome, asked.report, console)
+
+
+def _import(asked: argparse.Namespace, format_: str, path: str, console: Console) -> int:
+    """Fit what somebody else measured, and publish it if it predicts what was held out."""
+    read = import_results if format_ in SUFFIXES else import_profile
+    found = read(format_, Path(path), model=asked.model, gpu=asked.gpu, tp=asked.tp, commit=asked.commit)
+    out = asked.out or Path("calibration", f"{profile_name(found)}.json")
+    error = held_out_error(found)
+    written = error <= REFUSE_ABOVE
+    if written:
+        save_calibration(found, out)
+    print_table(
+        f"{found.model.name} {found.model.dtype} on {found.hardware.name}", list(report.law_rows(found)), console
+    )
+    verdict = (
+        f"wrote {out}" if written else f"no profile written: the held-out error {error:.1%} is above {REFUSE_ABOVE:.0%}"
+    )
+    _print([f"from {found.source}", found.origin.note if found.origin else "", verdict], console)
+    return 0 if written else 1
+
+
+def _machine(asked: argparse.Namespace) -> tuple[Device, Hardware, Software]:
+    """The device and what runs on it; a dry run imagines a GPU where there is none."""
+    imagined = asked.dry_run and asked.device == "cuda" and hardware.choose_device("auto") == "cpu"
+    device = hardware.choose_device("cpu" if imagined else asked.device)
+    machine, software = hardware.describe(device, asked.threads)
+    if not imagined:
+        return device, machine, software
+    gpu = {"name": "a GPU that is not here", "device": "cuda", "memory_bytes": ASSUMED_GPU_BYTES}
+    return "cuda", machine.model_copy(update=gpu), software
 
 
 def _bar() -> Progress:
     """A bar on stderr without a thread of its own, which would take the core away from what is being timed."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left at most"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
     console = Console(stderr=True)
     return Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
 
 
-def _report(outcome: Outcome, console: Console) -> None:
-    """Print what was found, how well it predicts, and where it is."""
-    found, protocol = outcome.calibration, outcome.calibration.protocol
-    print_table(f"{found.model.name} {found.model.dtype} on {found.hardware.name}", list(_rows(found)), console)
-    low, high = protocol.drift_ratio
-    lines = [
-        f"{protocol.calls:,} calls in {protocol.visits} visits, stopped by {protocol.stopped}; "
-        f"{protocol.preempted_ratio:.0%} of calls preempted; drift of {low - 1:+.0%} to {high - 1:+.0%} removed",
-        *_verdict(outcome),
-    ]
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _print_plan(plan: Plan, out: Path, budget_s: float, console: Console) -> None:
+    expected = forecast(plan)
+    title = f"{plan.model.name} {plan.model.dtype} on {plan.hardware.name}: nothing is measured yet"
+    print_table(title, list(report.forecast_rows(expected)), console)
+    _print([*report.forecast_lines(expected, budget_s), f"would write {', '.join(map(str, _files(out)))}"], console)
 
 
-def _rows(found: Calibration) -> Iterator[dict[str, str]]:
-    prefill, decode = found.prefill, found.decode
-    for what, cells in {
-        "form": [law.form for law in (prefill, decode)],
-        "smallest step": [_step(law.knots[0].tokens, law.knots[0].step_s) for law in (prefill, decode)],
-        "largest step": [_step(law.knots[-1].tokens, law.knots[-1].step_s) for law in (prefill, decode)],
-        "per KV entry read": [_seconds(law.kv_entry_s) for law in (prefill, decode)],
-        "per sequence": [_seconds(prefill.sequence_s), ""],
-        "per attended pair": [_seconds(prefill.attended_pair_s), ""],
-        "batch sizes": [_range(law.box.batch_size) for law in (prefill, decode)],
-        "context tokens": [_range(law.box.context_tokens) for law in (prefill, decode)],
-        "tokens in a batch": [_range(prefill.box.batch_tokens), ""],
-        "held-out points": [f"{law.holdout.points}" for law in (prefill, decode)],
-        "held-out error, mean": [f"{law.holdout.mean_ratio:.1%}" for law in (prefill, decode)],
-        "held-out error, worst": [f"{law.holdout.worst_ratio:.1%}" for law in (prefill, decode)],
-        "scatter of visits": [f"{law.noise.between_visits_ratio:.1%}" for law in (prefill, decode)],
-    }.items():
-        yield {"": what, "prefill": cells[0], "decode": cells[1]}
+def _files(out: Path) -> list[Path]:
+    return [out, beside(out, ".samples.csv.gz"), beside(out, ".png")]
 
 
-def _verdict(outcome: Outcome) -> Iterator[str]:
-    """Where the profile is or why there is none, then what to be careful about."""
-    error, slowest = held_out_error(outcome.calibration), outcome.calibration.protocol.drift_ratio[1]
+def _finish(outcome: Outcome, folder: Path | None, console: Console) -> int:
+    """Report, draw, and say by the exit code whether there is a profile."""
+    found = outcome.calibration
+    print_table(
+        f"{found.model.name} {found.model.dtype} on {found.hardware.name}", list(report.law_rows(found)), console
+    )
+    print_table("What the laws say", list(report.example_rows(found)), console)
+    if found.end_to_end:
+        print_table("Whole calls, never fitted", list(report.end_to_end_rows(found.end_to_end)), console)
+    figure = _draw(outcome.written, folder) if outcome.written else None
+    lines = [*report.notes(found), *_verdict(outcome, figure), *(f"warning: {one}" for one in report.warnings(found))]
+    _print(lines, console)
+    return 0 if outcome.written else 1
+
+
+def _draw(written: Path, folder: Path | None) -> Path:
+    path = beside(written, ".png") if folder is None else folder / beside(written, ".png").name
+    write_figure(load_evidence(written), path)
+    return path
+
+
+def _verdict(outcome: Outcome, figure: Path | None) -> Iterator[str]:
+    """Where the profile is or why there is none."""
+    error = held_out_error(outcome.calibration)
     if outcome.written is None:
         yield f"no profile written: the held-out error {error:.1%} is above {REFUSE_ABOVE:.0%}"
         yield f"measure longer in a quiet moment with --resume, or delete {outcome.samples} to start over"
         return
-    yield f"wrote {outcome.written} and {outcome.samples}"
+    yield f"wrote {outcome.written}, {outcome.samples} and {figure}"
     if error > WARN_ABOVE:
         yield f"warning: the held-out error {error:.1%} is above {WARN_ABOVE:.0%}; measure longer if you can"
-    if slowest > DISTURBED_ABOVE:
-        yield f"warning: everything took {slowest:.1f} times as long for a while; measure again in a quiet moment"
 
 
-def _step(tokens: int, seconds: Estimate) -> str:
-    return f"{tokens} tokens: {_seconds(seconds)}"
-
-
-def _seconds(estimate: Estimate) -> str:
-    """The number and the half-width of its interval in per cent."""
-    half = (estimate.high - estimate.low) / 2 / estimate.value if estimate.value else 0.0
-    return f"{format_seconds(estimate.value)} ± {half:.1%}"
-
-
-def _range(measured: tuple[int, int]) -> str:
-    return f"{measured[0]} to {measured[1]}"
+def _print(lines: list[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

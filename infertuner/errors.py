@@ -31,3 +31,7 @@ class CalibrationError(InferTunerError):
 
 class ResultsError(InferTunerError):
     """A run folder that cannot be written."""
+
+
+class ValidationError(InferTunerError):
+    """A validation that cannot start or resume, or measured requests that cannot be read."""

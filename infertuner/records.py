@@ -170,3 +170,7 @@ class Records:
     stalls: StallColumns = field(default_factory=StallColumns)
     noise_permille: list[int] = field(default_factory=list)
     """The multipliers behind `SegmentColumns.iteration`, repeating; empty when there is no noise."""
+    kv_blocks: list[int] = field(default_factory=list)
+    """KV blocks of each GPU, indexed by GPU id; empty for static batches."""
+    kv_block_tokens: int = 0
+    """Tokens a KV block holds; 0 for static batches."""

@@ -14,8 +14,10 @@ from infertuner.commands import run_command
 from infertuner.errors import ResultsError
 from infertuner.experiments.analyses import analysis_of
 from infertuner.experiments.report import keep_records, print_result, summary, write_run
+from infertuner.experiments.result import Cell
 from infertuner.experiments.runs import run_study
 from infertuner.outcomes.folder import RunFolder, to_json
+from infertuner.outcomes.perfetto import parse_window, write_timeline
 from infertuner.outcomes.progress import progress_bar
 from infertuner.scenario.overrides import parse_setting
 from infertuner.scenario.study import Study, load_study
@@ -43,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replications", metavar="N", help="change how often every arm is run")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: a new one under results/)")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json prints summary.json alone")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write the first arm's first run as a Perfetto timeline (JSON)"
+    )
+    parser.add_argument("--trace-window", metavar="FROM:TO", help="what of it to write, such as 10s:20s (default: all)")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
     return parser
 
@@ -55,16 +61,27 @@ def _simulate(arguments: argparse.Namespace) -> int:
     study = load_study(arguments.scenario, settings)
     if arguments.overwrite and arguments.out is None:
         raise ResultsError("--overwrite: replaces the folder named by --out; name it, or leave --overwrite out")
+    if arguments.trace_window is not None and arguments.trace is None:
+        raise ResultsError("--trace-window: chooses a part of the file named by --trace; name it, or leave this out")
+    window = parse_window(arguments.trace_window) if arguments.trace_window else None
     out = arguments.out or _new_folder(study)
     with RunFolder(out, overwrite=arguments.overwrite) as folder:
+
+        def keep(cell: Cell) -> None:
+            keep_records(folder, cell)
+            if arguments.trace is not None and cell.arm_index == cell.replication == 0:
+                write_timeline(arguments.trace, cell.records, window)
+
         with progress_bar(study.scenario.name) as progress:
-            result = run_study(study, progress, keep=lambda cell: keep_records(folder, cell))
+            result = run_study(study, progress, keep)
         write_run(folder, result, sys.argv)
     if arguments.format == "json":
         sys.stdout.write(to_json(summary(result)))
         return 0
     console = Console()
     print_result(result, console)
+    if arguments.trace is not None:
+        console.print(f"timeline, to open in ui.perfetto.dev: {arguments.trace}", markup=False, soft_wrap=True)
     console.print(f"{result.requests:,} requests in {result.wall_s:.1f} s; written to", highlight=False)
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)

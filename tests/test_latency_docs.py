@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from infertuner import calibrate
 from infertuner.latency.kinds import Latency
 from infertuner.latency.models import MODELS
+from infertuner.streams import Streams
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("written", EXAMPLES, ids=lambda written: written["kind"])
 def test_examples_answer(written, folder):
-    model = LATENCY.validate_python(written, context={"folder": folder}).model()
+    model = LATENCY.validate_python(written, context={"folder": folder}).model(Streams(0))
     prefill_s = model.prefill_s(batch_size=1, new_tokens=100, cached_tokens=0)
     assert prefill_s > 0
     assert model.decode_s(batch_size=1, context_tokens=101, steps=10) >= 0

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from infertuner.latency.kinds import Latency
 from infertuner.latency.laws import PerToken
+from infertuner.streams import Streams
 from tests.conftest import ROOT
 
 LATENCY = TypeAdapter(Latency)
@@ -34,7 +35,7 @@ KINDS = {
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("latency")
     (folder / "table.csv").write_text(TABLE)
-    return LATENCY.validate_python(KINDS[request.param], context={"folder": folder}).model()
+    return LATENCY.validate_python(KINDS[request.param], context={"folder": folder}).model(Streams(0))
 
 
 def test_nothing_takes_no_time(model):
@@ -64,7 +65,7 @@ def test_equal_questions_get_equal_answers(model):
 
 def test_the_published_service_takes_9_9_ms_an_output_token():
     """Prefill yields the first token, decode steps the other 99."""
-    law = PerToken(kind="per_token", base_s=0.0099, per_output_token_s=0.0099).model()
+    law = PerToken(kind="per_token", base_s=0.0099, per_output_token_s=0.0099).model(Streams(0))
     service_s = law.prefill_s(batch_size=1, new_tokens=30, cached_tokens=0)
     service_s += law.decode_s(batch_size=1, context_tokens=31, steps=99)
     assert service_s == pytest.approx(0.99)

@@ -8,6 +8,7 @@ import pytest
 
 from infertuner.errors import OutOfRangeError, ProfileError
 from infertuner.latency.measured import MeasuredTable, Replay
+from infertuner.streams import Streams
 
 HEADER = "kind,batch_size,tokens,seconds\n"
 ROWS = "prefill,1,100,1.0\nprefill,1,200,3.0\nprefill,4,100,2.0\nprefill,4,150,4.0\ndecode,1,10,0.5\ndecode,1,30,0.9\n"
@@ -15,12 +16,12 @@ ROWS = "prefill,1,100,1.0\nprefill,1,200,3.0\nprefill,4,100,2.0\nprefill,4,150,4
 
 def table(folder: Path, text: str = HEADER + ROWS):
     (folder / "table.csv").write_text(text)
-    return MeasuredTable(kind="table", path=folder / "table.csv").model()
+    return MeasuredTable(kind="table", path=folder / "table.csv").model(Streams(0))
 
 
 def replay(folder: Path, text: str, **keys: str):
     (folder / "replay.csv").write_text(text)
-    return Replay(kind="replay", path=folder / "replay.csv", **keys).model()
+    return Replay(kind="replay", path=folder / "replay.csv", **keys).model(Streams(0))
 
 
 def test_a_table_returns_its_rows_and_straight_lines_between(tmp_path):
@@ -78,7 +79,7 @@ def test_a_malformed_table_is_refused_with_its_line(tmp_path, text, complaint):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ProfileError, match=r"gone\.csv: cannot be read"):
-        MeasuredTable(kind="table", path=tmp_path / "gone.csv").model()
+        MeasuredTable(kind="table", path=tmp_path / "gone.csv").model(Streams(0))
 
 
 def test_a_replay_hands_out_its_measurements_in_order(tmp_path):
@@ -94,7 +95,7 @@ def test_every_replay_starts_at_the_first_measurement(tmp_path):
     (tmp_path / "replay.csv").write_text("seconds\n1\n2\n")
     part = Replay(kind="replay", path=tmp_path / "replay.csv")
     batch = {"batch_size": 1, "new_tokens": 9, "cached_tokens": 0}
-    assert [part.model().prefill_s(**batch) for _ in range(2)] == [1.0, 1.0]
+    assert [part.model(Streams(0)).prefill_s(**batch) for _ in range(2)] == [1.0, 1.0]
 
 
 def test_a_replay_names_the_columns_there_are(tmp_path):

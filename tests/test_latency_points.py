@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.models import MODELS, model_config
+from infertuner.latency.models import MODELS, folder_config, model_config, shape_config, shard
 from infertuner.latency.points import LIMITS, Limits, Point, design, jittered
 
 
@@ -17,7 +18,7 @@ def limits(request):
 
 
 def shape(point):
-    return point.kind, point.batch_size, point.new_tokens, point.cached_tokens
+    return replace(point, role="fit")
 
 
 def test_attended_pairs_are_counted_one_by_one():
@@ -34,7 +35,7 @@ def test_equal_seeds_give_equal_designs_and_others_do_not(limits):
 def test_no_point_is_measured_twice_and_held_out_points_are_never_fitted(limits):
     points = design(limits, 0)
     assert len({shape(point) for point in points}) == len(points)
-    for kind in ("prefill", "decode"):
+    for kind in ("prefill", "decode", "mixed"):
         assert sum((point.kind, point.role) == (kind, "holdout") for point in points) >= 7
 
 
@@ -43,6 +44,10 @@ def test_every_point_is_within_the_limits(limits):
         assert point.batch_size in limits.batch_sizes
         assert point.context_tokens <= limits.max_context_tokens
         assert point.kind == "decode" or 2 <= point.new_tokens <= point.batch_tokens <= limits.max_batch_tokens
+        assert point.kv_entries + point.decode_entries <= limits.kv_tokens
+        if point.kind == "mixed":
+            assert 1 <= point.decodes < max(limits.batch_sizes)
+            assert 2 <= point.decode_context_tokens <= limits.max_context_tokens
 
 
 def test_fitted_points_span_the_box_and_every_batch_size(limits):
@@ -59,6 +64,20 @@ def test_fitted_points_span_the_box_and_every_batch_size(limits):
     assert any(point.cached_tokens > 0 for point in prefill)
 
 
+def test_mixed_points_reach_the_corners_and_keep_apart(limits):
+    mixed = [point for point in design(limits, 0) if (point.kind, point.role) == ("mixed", "fit")]
+    assert len(mixed) == limits.mixed
+    assert {point.decodes for point in mixed} >= {1, max(limits.batch_sizes) - 1}
+    assert {point.decode_context_tokens for point in mixed} >= {2, limits.max_context_tokens}
+    assert sum(point.cached_tokens == 0 for point in mixed) >= 3
+    assert sum(point.cached_tokens > 0 for point in mixed) >= 3
+    assert len({point.new_tokens for point in mixed}) >= limits.mixed // 2
+
+
+def test_where_one_sequence_fits_nothing_is_mixed():
+    assert not any(point.kind == "mixed" for point in design(Limits((1,), 128, 128, mixed=8), 0))
+
+
 def test_inner_sizes_are_off_the_power_of_two_grid():
     inner = [size for seed in range(20) for size in jittered(1, 2048, 18, random.Random(seed))[1:-1] if size > 16]
     powers = sum(size & (size - 1) == 0 for size in inner)
@@ -66,7 +85,7 @@ def test_inner_sizes_are_off_the_power_of_two_grid():
 
 
 def test_a_small_kv_cache_leaves_out_the_largest_batches():
-    limits = Limits((1, 2, 4, 8), max_context_tokens=100, max_batch_tokens=200)
+    limits = Limits((1, 2, 4, 8), max_context_tokens=100, max_batch_tokens=200, mixed=8)
     assert limits.within_kv(450).batch_sizes == (1, 2, 4)
     assert limits.within_kv(99).batch_sizes == ()
 
@@ -93,3 +112,53 @@ def test_bundled_shapes_have_the_published_sizes(name, params, kv_kib_bf16):
 def test_an_unknown_model_is_refused_with_the_known_ones():
     with pytest.raises(CalibrationError, match="'gpt-2' is not known; choose one of cpu-25m"):
         model_config("gpt-2")
+
+
+def test_a_shape_is_written_out_with_its_defaults():
+    config = shape_config("layers=2, hidden=64,heads=4,kv_heads=2,intermediate=96,vocab=128")
+    assert (config.num_layers, config.num_kv_heads, config.head_dim) == (2, 2, 16)
+    assert shape_config("layers=2,hidden=64,heads=4,intermediate=96,vocab=128").num_kv_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("layers=2", "heads, hidden, intermediate, vocab missing"),
+        ("layer=2", "'layer' is not a size; choose from layers"),
+        ("layers=two", "layers is 'two'; write a whole number"),
+        ("layers=2,hidden=64,heads=4,kv_heads=3,intermediate=96,vocab=128", "4 heads cannot share 3 KV heads"),
+        ("layers=2,hidden=60,heads=4,intermediate=96,vocab=128", "head_dim is 15"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_in_one_line(text, complaint):
+    with pytest.raises(CalibrationError, match=f"^--shape: .*{complaint}") as caught:
+        shape_config(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_has_its_part_of_everything_but_the_hidden_size():
+    whole, quarter = MODELS["llama-3.1-8b"], shard(MODELS["llama-3.1-8b"], 4)
+    assert (quarter.num_heads, quarter.num_kv_heads, quarter.intermediate_size) == (8, 2, 3584)
+    assert (quarter.hidden_size, quarter.num_layers, quarter.head_dim) == (4096, 32, 128)
+    norms = (2 * whole.num_layers + 1) * whole.hidden_size  # every shard has them whole
+    assert 4 * (quarter.num_params - norms) == whole.num_params - norms
+    assert shard(whole, 16).num_kv_heads == 1
+    with pytest.raises(CalibrationError, match="--tp: num_heads 32 cannot be divided by 3"):
+        shard(whole, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("{", "no readable config"),
+        ("[]", "no readable config"),
+        ('{"model_type": "mamba"}', "of type 'mamba'"),
+        ('{"model_type": "llama", "hidden_size": 64}', "lacks num_hidden_layers"),
+        ('{"model_type": "mistral", "sliding_window": 4096}', "sliding window"),
+    ],
+)
+def test_a_folder_that_is_no_decoder_is_refused_in_one_line(tmp_path, content, complaint):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CalibrationError, match=complaint) as caught:
+        folder_config(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from infertuner.errors import OutOfRangeError, ProfileError
 from infertuner.latency.fitted import Profile, ProfileLatency
 from infertuner.latency.profile import load_calibration, save_calibration
+from infertuner.streams import Streams
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "calibration" / "epyc-1t-cpu-25m.json"
@@ -32,6 +33,7 @@ def by_hand() -> dict[str, Any]:
     content: dict[str, Any] = json.loads(SHIPPED.read_text())
     content["prefill"] |= {
         "knots": knots(t2=1.0, t10=2.0, t100=20.0),
+        "draws": [],
         "kv_entry_s": estimate(0.001),
         "sequence_s": estimate(0.01),
         "attended_pair_s": estimate(0.0001),
@@ -39,6 +41,7 @@ def by_hand() -> dict[str, Any]:
     }
     content["decode"] |= {
         "knots": knots(t1=0.5, t4=0.8),
+        "draws": [],
         "kv_entry_s": estimate(0.001),
         "box": {"batch_size": [1, 4], "context_tokens": [1, 80]},
     }
@@ -53,7 +56,7 @@ def written(folder: Path, content: Any) -> Path:
 
 def answering(folder: Path, content: Any, **keys: Any) -> ProfileLatency:
     written(folder, content)
-    return Profile(kind="profile", path=folder / "profile.json", **keys).model()
+    return Profile(kind="profile", path=folder / "profile.json", **keys).model(Streams(0))
 
 
 def test_a_prefill_is_the_sum_of_its_terms(tmp_path, by_hand):
@@ -80,7 +83,7 @@ def test_a_prefill_of_one_token_is_a_decode_step(tmp_path, by_hand):
         ("prefill_s", {"batch_size": 5, "new_tokens": 2, "cached_tokens": 0}, "prefill with batch_size 5 .*1 to 4"),
         ("prefill_s", {"batch_size": 4, "new_tokens": 26, "cached_tokens": 0}, "batch_tokens 104 .*2 to 100"),
         ("prefill_s", {"batch_size": 1, "new_tokens": 9, "cached_tokens": 72}, "context_tokens 81 .*2 to 80"),
-        ("decode_s", {"batch_size": 0, "context_tokens": 9, "steps": 1}, "decode with batch_size 0 .*1 to 4"),
+        ("decode_s", {"batch_size": 5, "context_tokens": 9, "steps": 1}, "decode with batch_size 5 .*1 to 4"),
         ("decode_s", {"batch_size": 1, "context_tokens": 79, "steps": 3}, "context_tokens 81 .*1 to 80"),
         ("decode_s", {"batch_size": 1, "context_tokens": 0, "steps": 1}, "context_tokens 0 .*1 to 80"),
     ],
@@ -121,12 +124,12 @@ def test_a_dip_at_the_end_is_not_extrapolated(tmp_path, by_hand):
 def test_a_curve_that_falls_below_zero_stays_at_zero(tmp_path, by_hand):
     steep = by_hand | {"decode": by_hand["decode"] | {"knots": knots(t3=0.1, t4=0.9)}}
     model = answering(tmp_path, steep, out_of_range="extrapolate")
-    assert model.decode_s(batch_size=1, context_tokens=0, steps=1) == 0.0
+    assert model.decode_s(batch_size=1, context_tokens=0, steps=1) == 1e-12, "a step takes a picosecond"
 
 
 @given(batch_size=st.integers(1, 16), new=st.integers(2, 128), cached=st.integers(0, 1900))
 def test_the_shipped_profile_answers_everywhere_in_its_box(batch_size, new, cached):
-    model = Profile(kind="profile", path=SHIPPED).model()
+    model = Profile(kind="profile", path=SHIPPED).model(Streams(0))
     behind = model.prefill_s(batch_size=batch_size, new_tokens=new, cached_tokens=cached)
     assert behind >= model.prefill_s(batch_size=batch_size, new_tokens=new, cached_tokens=0) > 0
 
@@ -165,4 +168,4 @@ def test_a_wrong_value_is_refused_by_key(tmp_path, by_hand):
 
 def test_a_missing_profile_is_named(tmp_path):
     with pytest.raises(ProfileError, match=r"gone\.json: no such profile"):
-        Profile(kind="profile", path=tmp_path / "gone.json").model()
+        Profile(kind="profile", path=tmp_path / "gone.json").model(Streams(0))

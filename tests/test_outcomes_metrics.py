@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, steps_frame
+from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, segments_frame, steps_frame
+from infertuner.outcomes.latencies import TTFT_PARTS
 from infertuner.outcomes.metrics import gpu_distribution, summarise
-from infertuner.records import CacheLevel, CacheSizeColumns, Records, RequestColumns, StepColumns
+from infertuner.records import CacheLevel, CacheSizeColumns, Records, RequestColumns, Status, StepColumns
 from infertuner.sources.requests import OpenLoop, Requests
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,13 @@ class Row:
     fetch_s: float = 0.0
     batch_size: int = 0
     cached_tokens: int = 0
+    status: int = Status.UNFINISHED
+    routed_at_s: float = nan
+    prefill_s: float = 0.0
+    others_prefill_s: float = 0.0
+    others_decode_s: float = 0.0
+    preemptions: int = 0
+    retries: int = 0
 
 
 RECORDED = [name for name in RequestColumns.__dataclass_fields__ if name != "n"]
@@ -79,20 +87,28 @@ def by_hand() -> Records:
     return record(rows, steps, cache_sizes, num_gpus=2, ended_at_s=10.0, session_id=["a", "b", "a", "c", "b"])
 
 
-PERCENTILES = {f"{name}_p{q}_s": None for name in ("ttft", "tpot", "e2e") for q in (50, 95, 99)}
+PERCENTILES = {f"{name}_p{q}_s": None for name in ("ttft", "tpot", "itl", "e2e") for q in (50, 95, 99)}
+OTHERS = {
+    **PERCENTILES,
+    **{f"ttft_{name}_mean_s": None for name in TTFT_PARTS},
+    **dict.fromkeys(("itl_mean_s", "iterations", "kv_usage_mean_ratio", "kv_usage_max_ratio")),
+    **dict.fromkeys(("rejected_length", "rejected_kv", "failed", "preemptions", "retries"), 0),
+    "queue_growth_p_value": 1.0, "queue_growth_ratio": None, "queue_growth_error_ratio": None,
+}  # fmt: skip
+"""What a short run of static batches has nothing to say about."""
 
 
 def test_whole_run_by_hand(by_hand):
     assert summarise(by_hand, warmup_s=0.0) == pytest.approx(
         {
-            **PERCENTILES,
+            **OTHERS,
             "requests": 5, "finished": 3, "unfinished": 2,
             "throughput_per_s": 0.3, "output_tokens_per_s": 0.9, "makespan_s": 7.0,
             "wait_mean_s": 2 / 3, "ttft_mean_s": 5 / 3, "tpot_mean_s": 1.0, "e2e_mean_s": 11 / 3,
             "batch_size_mean": 5 / 3, "utilization_ratio": (3 + 1 + 5 + 2) / 20,
             "gpu_share_max_ratio": 2 / 3, "gpu_share_min_ratio": 1 / 3,
             "local_hit_ratio": 0.25, "remote_hit_ratio": 0.25, "hit_ratio": 0.5, "miss_ratio": 0.5,
-            "fetch_mean_s": 1.1 / 4, "local_entries_mean": (6 + 2) / 2,
+            "cached_tokens_ratio": 5 / 40, "fetch_mean_s": 1.1 / 4, "local_entries_mean": (6 + 2) / 2,
         }
     )  # fmt: skip
     assert gpu_distribution(by_hand) == [2, 1]
@@ -102,14 +118,14 @@ def test_warm_up_by_hand(by_hand):
     """From 2 s on: latencies of the one request that arrived and finished, rates over 8 s."""
     assert summarise(by_hand, warmup_s=2.0) == pytest.approx(
         {
-            **PERCENTILES,
+            **OTHERS,
             "requests": 5, "finished": 3, "unfinished": 2,
             "throughput_per_s": 3 / 8, "output_tokens_per_s": 9 / 8, "makespan_s": 7.0,
             "wait_mean_s": 0.0, "ttft_mean_s": 1.0, "tpot_mean_s": 1.0, "e2e_mean_s": 5.0,
             "batch_size_mean": 2.0, "utilization_ratio": (1 + 1 + 5 + 2) / 16,
             "gpu_share_max_ratio": 2 / 3, "gpu_share_min_ratio": 1 / 3,
             "local_hit_ratio": 0.0, "remote_hit_ratio": 0.5, "hit_ratio": 0.5, "miss_ratio": 0.5,
-            "fetch_mean_s": 0.3, "local_entries_mean": (52 / 8 + 2) / 2,
+            "cached_tokens_ratio": 0.0, "fetch_mean_s": 0.3, "local_entries_mean": (52 / 8 + 2) / 2,
         }
     )  # fmt: skip
 
@@ -124,7 +140,8 @@ def test_rates_count_completions_from_the_end_of_the_warm_up(by_hand):
 
 @pytest.mark.parametrize("rows", [[], [Row()], [Row(0.0, gpu_id=0)]])
 def test_a_run_without_answers_has_the_same_metrics_all_missing(rows, by_hand):
-    counts = {"requests": len(rows), "finished": 0, "unfinished": len(rows)}
+    ended = dict.fromkeys(("finished", "rejected_length", "rejected_kv", "failed", "preemptions", "retries"), 0)
+    counts = {"requests": len(rows), "unfinished": len(rows), "queue_growth_p_value": 1.0} | ended
     idle = {"throughput_per_s": 0.0, "output_tokens_per_s": 0.0, "utilization_ratio": 0.0}
     expected = dict.fromkeys(summarise(by_hand, 0.0)) | counts | idle
     assert summarise(record(rows), warmup_s=0.0) == expected
@@ -150,6 +167,16 @@ def test_single_tokens_do_not_count_towards_tpot_percentiles():
     rows = [Row(0.0, 0.0, 1.0, 2.0, gpu_id=0, output_tokens=2) for _ in range(9)] + [Row(0.0, 0.0, 1.0, 1.0, gpu_id=0)]
     metrics = summarise(record(rows), 0.0)
     assert (metrics["ttft_p50_s"], metrics["tpot_p50_s"], metrics["tpot_mean_s"]) == (1.0, None, 1.0)
+
+
+def test_every_request_ends_in_exactly_one_named_state():
+    rows = [Row(0.0, status=status, gpu_id=0) for status in Status for _ in range(status + 1)]
+    for row in rows:
+        if row.status == Status.FINISHED:
+            row.started_at_s, row.first_token_at_s, row.finished_at_s = 0.0, 1.0, 2.0
+    metrics, frame = summarise(record(rows), 0.0), requests_frame(record(rows))
+    assert {status.name.lower(): status + 1 for status in Status} == frame["status"].value_counts().to_dict()
+    assert {name: metrics[name] for name in frame["status"].unique()} == frame["status"].value_counts().to_dict()
 
 
 @st.composite
@@ -187,7 +214,7 @@ warm_ups = st.floats(0.0, 30.0)
 @given(runs(), warm_ups)
 def test_laws_of_every_run(records, warmup_s):
     metrics = summarise(records, warmup_s)
-    assert metrics["finished"] + metrics["unfinished"] == metrics["requests"] == len(records.asked)
+    assert sum(metrics[status.name.lower()] for status in Status) == metrics["requests"] == len(records.asked)
     assert sum(gpu_distribution(records)) == metrics["finished"]
     ratios = [value for name, value in metrics.items() if name.endswith("_ratio") and value is not None]
     assert all(0.0 <= ratio <= 1.0 + 1e-9 for ratio in ratios)
@@ -308,5 +335,6 @@ def test_the_dictionaries_list_exactly_what_is_written(by_hand):
     metrics, results = ROOT / "docs" / "metrics.md", ROOT / "results" / "README.md"
     assert first_cells(metrics, "Per run") == list(summarise(by_hand, 0.0))
     assert first_cells(results, "requests.parquet") == ["arm", *requests_frame(by_hand)]
+    assert first_cells(results, "segments.parquet") == ["arm", *segments_frame(by_hand)]
     assert first_cells(results, "steps.parquet") == ["arm", *steps_frame(by_hand)]
     assert first_cells(results, "cache_sizes.parquet") == ["arm", *cache_sizes_frame(by_hand)]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from infertuner.experiments import batching, cache, gpu_scaling, plain
 from infertuner.experiments.result import Row, StudyResult
-from infertuner.outcomes import figures
-from infertuner.outcomes.metrics import Metrics
+from infertuner.outcomes import engine_figures, figures
+from infertuner.outcomes.window import Metrics
 from infertuner.records import Records
 from infertuner.scenario.model import Scenario
 
@@ -31,7 +31,7 @@ class Analysis:
     """Metrics of one run beyond the general ones, where it has any."""
     axis: str = ""
     """The dotted key along which its figure compares arms."""
-    draw: Callable[[str, list[Row], list[Row]], Figure] | None = None
+    draw: Callable[[str, list[Row], list[Row]], Figure | None] | None = None
     """The figure, from a title, the table's rows, and what each row was run with besides its place on the axis."""
 
 
@@ -60,7 +60,7 @@ ANALYSES = {
         draw=figures.draw_cache,
     ),
 }
-PLAIN = Analysis(folder="plain", table=plain.table, headline=plain.HEADLINE)
+PLAIN = Analysis(folder="plain", table=plain.table, headline=plain.HEADLINE, draw=engine_figures.draw_engines)
 
 
 def analysis_of(scenario: Scenario) -> Analysis:

@@ -12,8 +12,10 @@ from dataclasses import fields
 from infertuner.cache.config import Sizing, TwoLevel
 from infertuner.cache.replay import local_hits_at
 from infertuner.experiments.result import Row, StudyResult
-from infertuner.outcomes.metrics import Metrics, Window, durations, finished, local_entries, view
+from infertuner.outcomes.latencies import durations
+from infertuner.outcomes.metrics import local_entries
 from infertuner.outcomes.statistics import interval, paired_difference
+from infertuner.outcomes.window import Metrics, Window, finished, view
 from infertuner.records import CacheLevel, Records
 from infertuner.scenario.model import Scenario
 from infertuner.units import SECONDS

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from infertuner.experiments.result import Row, StudyResult
-from infertuner.outcomes.metrics import Metrics, finished, view
 from infertuner.outcomes.statistics import paired_ratio
+from infertuner.outcomes.window import Metrics, finished, view
 from infertuner.records import Records
 from infertuner.scenario.model import Scenario
 

@@ -15,13 +15,15 @@ from rich.console import Console
 from infertuner import provenance
 from infertuner.experiments.analyses import analysis_of
 from infertuner.experiments.result import Cell, Row, StudyResult
-from infertuner.outcomes import figures
+from infertuner.outcomes import engine_figures, figures
 from infertuner.outcomes.console import print_table
 from infertuner.outcomes.folder import RunFolder, flatten
-from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, steps_frame
+from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, segments_frame, steps_frame
+from infertuner.outcomes.latencies import TTFT_PARTS
 from infertuner.outcomes.statistics import Interval
 from infertuner.scenario import yaml12
 from infertuner.scenario.study import Study
+from infertuner.units import format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,11 +38,15 @@ def keep_records(folder: RunFolder, cell: Cell) -> None:
         for name, frame in (
             ("requests.parquet", requests_frame(cell.records)),
             ("steps.parquet", steps_frame(cell.records)),
+            ("segments.parquet", segments_frame(cell.records)),
             ("cache_sizes.parquet", cache_sizes_frame(cell.records)),
         ):
             if len(frame):
                 frame.insert(0, "arm", cell.arm_index)
                 folder.append(name, frame)
+        if cell.arm_index == 0 and len(cell.records.segments.gpu_id):
+            drawn = engine_figures.draw_over_time("One run over time", cell.records)
+            figures.save(drawn, folder.file("figures/over_time.png"))
 
 
 def write_run(folder: RunFolder, result: StudyResult, argv: Sequence[str]) -> None:
@@ -63,7 +69,7 @@ def table(result: StudyResult) -> pd.DataFrame:
 
 
 def figure(result: StudyResult) -> Figure | None:
-    """The experiment's figure; None for a scenario that names no experiment."""
+    """The experiment's figure; None where there is nothing it could show."""
     scenario = result.study.scenario
     analysis = analysis_of(scenario)
     if analysis.draw is None:
@@ -76,7 +82,13 @@ def summary(result: StudyResult) -> dict[str, Any]:
     """The content of summary.json: what was asked, every metric of every arm, and what the run took."""
     scenario = result.study.scenario
     arms = [
-        {"arm": index, "parameters": arm.parameters, **result.intervals(index, *result.metrics[index][0])}
+        {
+            "arm": index,
+            "parameters": arm.parameters,
+            **result.intervals(index, *result.metrics[index][0]),
+            "saturation": result.saturation(index),
+            "ttft_parts": _ttft_parts(result, index),
+        }
         for index, arm in enumerate(result.arms)
     ]
     return {
@@ -111,13 +123,46 @@ def print_result(result: StudyResult, console: Console) -> None:
     shown = [name for place, name in enumerate(shown) if not any(_equal(rows, name, other) for other in shown[:place])]
     print_table(
         f"{scenario.name}: {scenario.description}" if scenario.description else scenario.name,
-        [{name: row[name] for name in shown} for row in rows],
+        [{name: row[name] for name in shown} | verdict for row, verdict in zip(rows, _verdicts(result), strict=True)],
         console,
     )
+    _print_ttft_parts(result, console)
     notes = [f"latency: {source}" for source in result.latency_sources()]
     notes += [f"warning: {warning}" for warning in result.warnings()]
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdicts(result: StudyResult) -> list[Row]:
+    """A column of saturation verdicts, where any arm's is known."""
+    verdicts = [result.saturation(index) for index in range(len(result.arms))]
+    decided = any(verdict not in (None, "undecided") for verdict in verdicts)
+    return [{"saturation": verdict} if decided else {} for verdict in verdicts]
+
+
+def _print_ttft_parts(result: StudyResult, console: Console) -> None:
+    """Where the time to the first token went, a row an arm, for engines that can tell."""
+    rows = []
+    for index in range(len(result.arms)):
+        parts = _ttft_parts(result, index)
+        if parts is not None:
+            rows.append({"arm": index} | {name: _seconds_and_share(**part) for name, part in parts.items()})
+    if rows:
+        print_table("where the mean time to the first token went", rows, console)
+
+
+def _seconds_and_share(mean_s: float, share_ratio: float) -> str:
+    return f"{format_seconds(mean_s)} ({share_ratio:.0%})"
+
+
+def _ttft_parts(result: StudyResult, index: int) -> dict[str, dict[str, float]] | None:
+    """Mean seconds and share of a TTFT by what it was spent on; None for static batches."""
+    means = {name: result.interval(index, f"ttft_{name}_mean_s").mean for name in TTFT_PARTS}
+    known = {name: mean for name, mean in means.items() if mean is not None}
+    total = sum(known.values())
+    if not total:
+        return None
+    return {name: {"mean_s": mean, "share_ratio": mean / total} for name, mean in known.items()}
 
 
 def resolved_yaml(study: Study, folder: Path) -> str:

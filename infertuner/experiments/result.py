@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from infertuner.outcomes.metrics import Metrics
+from infertuner.outcomes.saturation import saturation
 from infertuner.outcomes.statistics import Interval, interval
+from infertuner.outcomes.window import Metrics
 from infertuner.records import Records
 from infertuner.scenario.study import Arm, Study
 
@@ -67,9 +68,19 @@ class StudyResult:
 
     def warnings(self) -> list[str]:
         """What a reader must know before using the numbers."""
-        if not self.outside_calls:
-            return []
-        return [f"{self.outside_calls:,} latencies were asked for outside the measured range and extrapolated"]
+        guesses = [source for source in self.latency_sources() if source.startswith("extrapolated")]
+        notes = [f"latency is {source}; nobody measured this hardware with this model" for source in guesses]
+        if self.outside_calls:
+            notes.append(f"{self.outside_calls:,} latencies were asked for outside the measured range and extrapolated")
+        saturated = [str(index) for index in range(len(self.arms)) if self.saturation(index) == "saturated"]
+        if saturated:
+            arms = "the arm" if len(self.arms) == 1 else f"arm{'s'[: len(saturated) - 1]} {', '.join(saturated)}"
+            notes.append(f"saturated: {arms}: arrivals outpace service, so latencies depend on when the run stopped")
+        return notes
+
+    def saturation(self, arm_index: int) -> str | None:
+        """Whether an arm is past its capacity; None for closed loops."""
+        return saturation(self.metrics[arm_index])
 
     def labels(self, arm_index: int, *shown_elsewhere: str) -> Row:
         """How an arm differs from the others, a column a dotted key, by the shortest ending that tells keys apart."""

@@ -17,8 +17,9 @@ from infertuner.streams import Streams
 def run_arm(arm: Arm, replication: int = 0, progress: Progress | None = None) -> Records:
     """Simulate one arm once."""
     scenario = arm.scenario
-    asked = scenario.workload.sample(Streams(scenario.seed, replication))
-    simulation = Simulation(asked, scenario.cluster, scenario.latency.model(), scenario.cache, progress)
+    streams = Streams(scenario.seed, replication)
+    asked = scenario.workload.sample(streams)
+    simulation = Simulation(asked, scenario.cluster, scenario.latency.model(streams), scenario.cache, progress)
     return simulation.run(scenario.horizon_s)
 
 

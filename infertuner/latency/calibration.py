@@ -1,62 +1,31 @@
-"""A calibration from beginning to end: measure, fit, judge, and publish what passed."""
+"""A calibration from beginning to end: measure, check, fit, judge, and publish what passed."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from infertuner.errors import CalibrationError
-from infertuner.latency import sections
-from infertuner.latency.fitting import MIN_VISITS, polish
-from infertuner.latency.machine import Hardware, Model, Protocol, Samples, Software
-from infertuner.latency.models import DTYPE_BYTES, model_config
-from infertuner.latency.points import Limits, Point, design
+from infertuner.latency import side_sections
+from infertuner.latency.fitted import ProfileLatency
+from infertuner.latency.fitting import fit_visits
+from infertuner.latency.fitting_polish import MIN_VISITS, polish
+from infertuner.latency.machine import Protocol, Samples
+from infertuner.latency.physics import SLACK, least_s
+from infertuner.latency.plan import Plan, named
 from infertuner.latency.profile import Calibration, save_calibration, write_atomically
 from infertuner.latency.protocol import Bench, Progress, Stopped, measure
-from infertuner.latency.samples import SampleFile, Visit, samples_csv
+from infertuner.latency.samples import Measurements, SampleFile, samples_csv
+from infertuner.units import format_seconds
 
 REFUSE_ABOVE, WARN_ABOVE = 0.10, 0.05
 """Mean held-out error above which a profile is not written, and above which it is with a warning."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, where and with what: everything that two halves of one calibration must share."""
-
-    hardware: Hardware
-    software: Software
-    model: Model
-    seed: int
-    points: list[Point]
-
-    def header(self) -> dict[str, Any]:
-        """The first line of the sample file."""
-        return {
-            "schema": "infertuner.samples/1",
-            "hardware": self.hardware.model_dump(mode="json"),
-            "software": self.software.model_dump(mode="json"),
-            "model": self.model.model_dump(mode="json"),
-            "seed": self.seed,
-            "points": [asdict(point) for point in self.points],
-        }
-
-    @property
-    def kv_tokens(self) -> int:
-        """KV entries the largest point needs."""
-        return max(point.kv_entries for point in self.points)
-
-    @property
-    def name(self) -> str:
-        """Hardware and model, as a file name."""
-        return f"{hardware_slug(self.hardware)}-{self.model.name}"
 
 
 @dataclass(frozen=True)
@@ -68,28 +37,6 @@ class Outcome:
     """None when the held-out error is above `REFUSE_ABOVE`."""
     samples: Path
     """Where the raw measurements are."""
-
-
-def make_plan(name: str, hardware: Hardware, software: Software, *, dtype: str, limits: Limits, seed: int) -> Plan:
-    """The plan for a bundled model on this hardware, reaching as far as its memory allows."""
-    config = model_config(name)
-    weights_bytes = config.num_params * DTYPE_BYTES[dtype]
-    model = Model(
-        name=name,
-        config=config,
-        params=config.num_params,
-        dtype=dtype,
-        weights=f"random normal, seed {seed}",
-        kv_bytes_per_token=config.kv_bytes_per_token(dtype),
-    )
-    spare_bytes = 0.8 * hardware.memory_bytes - weights_bytes  # a fifth is left for activations and everybody else
-    within = limits.within_kv(int(spare_bytes / model.kv_bytes_per_token))
-    if not within.batch_sizes:
-        raise CalibrationError(
-            f"--model: {name} in {dtype} needs {weights_bytes / 2**30:.1f} GiB for weights and more for KV cache, "
-            f"and {hardware.name} has {hardware.memory_bytes / 2**30:.1f} GiB; choose a smaller model"
-        )
-    return Plan(hardware, software, model, seed, design(within, seed))
 
 
 def calibrate(
@@ -106,20 +53,20 @@ def calibrate(
     The raw measurements end up beside it as CSV; until then they are in a `.part` file that survives being killed.
     build: makes the bench to measure on, once it is clear that measuring can begin.
     """
-    part = SampleFile(_beside(out, ".samples.jsonl.part"))
-    visits = part.begin(plan.header(), resume=resume)
-    stopped = measure(build(), plan.points, part, visits, budget_s=budget_s, seed=plan.seed, tell=tell)
-    counts = Counter(visit.point for visit in visits)
-    short = sum(counts[point] < MIN_VISITS for point in plan.points)
-    if short:
-        raise CalibrationError(
-            f"--budget-s: {budget_s:g} s were spent and {short} of {len(plan.points)} points have fewer than "
-            f"{MIN_VISITS} visits; go on with --resume (the measurements are kept in {part.path})"
-        )
-    csv = samples_csv(visits)
-    csv_path = _beside(out, ".samples.csv.gz")
+    part = SampleFile(beside(out, ".samples.jsonl.part"))
+    measured = part.begin(plan.header(), resume=resume)
+    faster = set_aside(plan, measured)
+    bench = build()
+    before = bench.state()
+    stopped = measure(bench, plan.points, plan.extras, part, measured, budget_s=budget_s, seed=plan.seed, tell=tell)
+    faster += set_aside(plan, measured)
+    check_enough(plan, measured, f"{budget_s:g} s were spent", f"go on with --resume (all is kept in {part.path})")
+    csv = samples_csv(measured)
+    csv_path = beside(out, ".samples.csv.gz")
     samples = Samples(file=csv_path.name, sha256=hashlib.sha256(csv).hexdigest())
-    calibration = fit_calibration(plan, visits, stopped, samples)
+    calibration = fit_calibration(plan, measured, stopped, samples)
+    states = {"device_before": before, "device_after": bench.state(), "faster_than_peak": faster}
+    calibration = calibration.model_copy(update={"protocol": calibration.run_here().protocol.model_copy(update=states)})
     if held_out_error(calibration) > REFUSE_ABOVE:
         return Outcome(calibration, None, part.path)
     write_atomically(csv_path, csv)
@@ -128,8 +75,37 @@ def calibrate(
     return Outcome(calibration, out, csv_path)
 
 
-def fit_calibration(plan: Plan, visits: list[Visit], stopped: Stopped, samples: Samples) -> Calibration:
-    """Fit both laws to these visits and put the profile together."""
+def set_aside(plan: Plan, measured: Measurements) -> list[str]:
+    """Take visits that are faster than the hardware can be out of `measured`; returns each in words."""
+    peak = side_sections.ceilings(measured.extras)
+    if peak is None:
+        return []
+    model = plan.model
+    least = {point: least_s(point, model.config, model.dtype, peak) / SLACK for point in plan.points}
+    faster = [visit for visit in measured.visits if visit.median_s < least[visit.point]]
+    measured.visits = [visit for visit in measured.visits if visit.median_s >= least[visit.point]]
+    return [
+        f"{named(visit.point)}: {format_seconds(visit.median_s)} in round {visit.round + 1}, and reading its bytes and "
+        f"doing its operations at the measured peak takes {format_seconds(least[visit.point])}"
+        for visit in faster
+    ]
+
+
+def check_enough(plan: Plan, measured: Measurements, spent: str, next_step: str) -> None:
+    """Raise CalibrationError when a point that can be measured has too few visits to have an interval."""
+    counts = Counter(visit.point for visit in measured.visits)
+    gone = {one.work for one in measured.skipped}
+    points = [point for point in plan.points if point not in gone]
+    short = sum(counts[point] < MIN_VISITS for point in points)
+    if short:
+        raise CalibrationError(
+            f"--budget-s: {spent} and {short} of {len(points)} points have fewer than {MIN_VISITS} visits; {next_step}"
+        )
+
+
+def fit_calibration(plan: Plan, measured: Measurements, stopped: Stopped, samples: Samples) -> Calibration:
+    """Fit all laws to these measurements and put the profile together."""
+    visits, model = measured.visits, plan.model
     polished = polish(visits)
     half_widths = polished.half_widths()
     began = datetime.fromtimestamp(min(visit.at_s for visit in visits), tz=UTC)
@@ -146,33 +122,35 @@ def fit_calibration(plan: Plan, visits: list[Visit], stopped: Stopped, samples: 
         widest_interval_ratio=float(np.max(half_widths)),
         drift_ratio=(float(np.exp(polished.drift.min())), float(np.exp(polished.drift.max()))),
         preempted_ratio=sum(preempted) / len(preempted),
+        skipped=[f"{named(one.work)}: {one.reason}" for one in measured.skipped],
     )
-    return Calibration(
+    laws = fit_visits(visits, polished, seed=plan.seed)
+    gap = side_sections.host_gap(plan.hardware.device, visits, measured.extras)
+    calibration = Calibration(
         schema="infertuner.calibration/1",
         provenance="measured",
         source="python -m infertuner.calibrate on the hardware named here",
-        hardware=plan.hardware,
+        hardware=plan.hardware.model_copy(update={"ceilings": side_sections.ceilings(measured.extras)}),
         software=plan.software,
-        model=plan.model,
+        model=model,
         protocol=protocol,
         samples=samples,
-        prefill=sections.prefill_law(visits, polished, seed=plan.seed),
-        decode=sections.decode_law(visits, polished, seed=plan.seed),
+        prefill=laws.prefill,
+        decode=laws.decode,
+        mixed=laws.mixed,
+        copies=side_sections.copies(measured.extras),
+        host_gap=gap,
     )
+    law = ProfileLatency(calibration, name="this profile", refuse=False)
+    return calibration.model_copy(update={"end_to_end": side_sections.end_to_end(measured.extras, law, gap)})
 
 
 def held_out_error(calibration: Calibration) -> float:
-    """The worse of the two laws' mean absolute relative errors on points they never saw."""
-    return max(calibration.prefill.holdout.mean_ratio, calibration.decode.holdout.mean_ratio)
+    """The worst of the laws' mean absolute relative errors on points they never saw."""
+    laws = (calibration.prefill, calibration.decode, calibration.mixed)
+    return max(law.holdout.mean_ratio for law in laws if law is not None)
 
 
-def _beside(out: Path, ending: str) -> Path:
+def beside(out: Path, ending: str) -> Path:
+    """A file that belongs to the profile `out`."""
     return out.with_name(out.name.removesuffix(".json") + ending)
-
-
-def hardware_slug(hardware: Hardware) -> str:
-    """A short name for a file: `AMD EPYC` on 1 thread is `epyc-1t`, `NVIDIA H200` is `h200`."""
-    noise = r"\((r|tm)\)|\b(amd|intel|nvidia|cpu|processor|\d+-core)\b|@.*$"
-    words = re.sub(noise, " ", hardware.name.lower())
-    slug = re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
-    return slug if hardware.device == "cuda" else f"{slug}-{hardware.threads}t"

@@ -1,196 +1,197 @@
-"""From visits to laws: remove drift, choose a form by cross-validation, fit it, say how sure it is. The door to scipy.
+"""From measured points to the laws of a profile: choose a form, fit it, say how sure it is and how far it is off.
 
-Speed drifts for everybody at once (clocks, neighbours), so visits are first polished as Tukey's median polish does: the
-log of a visit is the effect of its point plus a smooth function of time. Laws are then fitted by non-negative least
-squares on relative error. J. W. Tukey, Exploratory Data Analysis (1977), chapter 11.
+`fit_visits` takes a calibration of one's own; `fit_laws` takes any measured points, one number each, as publications
+have them. The doors to scipy are this file and those that begin with its name.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import median_filter
-from scipy.optimize import nnls
-from scipy.stats import t as student_t
 
+from infertuner.errors import CalibrationError
+from infertuner.latency import sections
+from infertuner.latency.fitting_forms import Data, Floats, Form, hinge, piecewise, roofline, with_ratio
+from infertuner.latency.fitting_mixed import FORMS as MIXED_FORMS
+from infertuner.latency.fitting_mixed import MixedData
+from infertuner.latency.fitting_noise import noise_of
+from infertuner.latency.fitting_polish import Polished
+from infertuner.latency.fitting_selection import Judge, choose
+from infertuner.latency.forms import Law, LawKind, work_of
+from infertuner.latency.law_sections import DecodeLaw, Errors, MixedLaw, Noise, PrefillLaw
 from infertuner.latency.points import Kind, Point
-from infertuner.latency.profile import Estimate, Knot
 from infertuner.latency.samples import Visit
 
-Floats = NDArray[np.float64]
-
-FORMS = {"affine": 1, "piecewise_4": 4, "piecewise_8": 8, "piecewise_16": 16}
-"""Candidate forms of the cost of computing tokens, simplest first, with their number of straight segments."""
-TERMS = {
-    "decode": {"kv_entry_s": "kv_entries"},
-    "prefill": {"kv_entry_s": "kv_entries", "sequence_s": "batch_size", "attended_pair_s": "attended_pairs"},
+FORMS: dict[str, Form] = {
+    "affine": piecewise(1),
+    "hinge": hinge,
+    "roofline": roofline,
+    "piecewise_4": piecewise(4),
+    "piecewise_8": piecewise(8),
+    "piecewise_16": piecewise(16),
 }
-"""Coefficients after the knots, and the property of a point that each multiplies."""
-DRIFT_WINDOW = 15
-"""Visits over which speed is taken to be constant."""
+"""Candidate forms of prefill and decode, simplest first; beyond the first, those with two points a coefficient."""
+RATIOS: dict[str, Form] = {name: with_ratio(FORMS[name]) for name in ("affine", "hinge", "roofline")}
+"""The smooth ones times a ratio; the others bend enough by themselves."""
 MISFIT = 0.02
 """Relative error no form gets below; keeps one lucky interval from outweighing the other points."""
-MIN_VISITS = 3
-"""Visits a point needs before its interval means anything."""
-RESAMPLES, REPEATS = 200, 3
-"""Bootstrap resamples of the visits, and repetitions of the 5-fold cross-validation."""
+RESAMPLES = 200
+"""Refits to resampled measurements, for intervals and draws."""
+FEWEST_POINTS = 6
+"""Points below which no law is fitted."""
+
+
+class Laws(NamedTuple):
+    """Everything that was fitted."""
+
+    prefill: PrefillLaw
+    decode: DecodeLaw
+    mixed: MixedLaw | None
+    """None where no mixed iteration was measured."""
 
 
 @dataclass(frozen=True)
-class Polished:
-    """Visits with the common drift removed, gathered by point."""
+class Measured:
+    """Points with their seconds, and how the seconds might have come out as well."""
 
     points: list[Point]
-    log_s: list[Floats]
-    """For each point the log seconds of its visits."""
-    drift: Floats
-    """Log of the common change of speed at each visit, in the order of time, shape (visits,)."""
+    seconds: Floats
+    weights: Floats
+    log_s: list[Floats] | None
+    """Log seconds of every visit to each point; None where each was measured once."""
+    noise: Callable[[Kind], Noise | None]
 
-    def medians_s(self) -> Floats:
-        """Seconds of each point, shape (points,)."""
-        return np.exp([np.median(visits) for visits in self.log_s])
+    def places(self, kind: Kind, role: str) -> list[int]:
+        """Where the points of a kind and role are."""
+        return [i for i, point in enumerate(self.points) if (point.kind, point.role) == (kind, role)]
 
-    def half_widths(self) -> Floats:
-        """Relative half-width of each point's 95 % t-interval over its visits; infinite below 3 visits."""
-        return np.array([_half_width(visits) for visits in self.log_s])
+    def resampled(self, chosen: Sequence[int], fitted_s: Floats, rng: np.random.Generator) -> Floats:
+        """Seconds as another calibration might have found them: visits resampled, or residuals where there are none."""
+        if self.log_s is not None:
+            return np.exp([np.median(rng.choice(self.log_s[i], len(self.log_s[i]))) for i in chosen])
+        residuals = np.log(self.seconds[chosen] / fitted_s)
+        return np.asarray(fitted_s * np.exp(rng.choice(residuals - residuals.mean(), len(chosen))))
 
 
-@dataclass(frozen=True)
-class Basis:
-    """The columns of a law: a hat a knot, whose coefficient is the seconds there, then the linear terms.
+def fit_visits(visits: Sequence[Visit], polished: Polished, *, seed: int) -> Laws:
+    """The laws of a calibration."""
+    weights = 1 / np.hypot(polished.half_widths(), MISFIT)
+    measured = Measured(
+        polished.points,
+        polished.medians_s(),
+        weights,
+        polished.log_s,
+        lambda kind: noise_of(visits, polished, kind),
+    )
+    return _fit(measured, seed)
 
-    Seconds may fall from one knot to the next, because they do: a CPU's kernels take 4 rows faster than 3.
+
+def fit_laws(
+    points: Sequence[Point], seconds: Sequence[float], intervals: Sequence[float] | None = None, *, seed: int = 0
+) -> Laws:
+    """The laws of points that were measured once each, or are known by their mean.
+
+    Points with the role `holdout` are only predicted; there must be some of each kind.
+    intervals: relative half-width of each point's 95 % interval, where known.
     """
-
-    kind: Kind
-    knots: list[int]
-
-    def columns(self, points: Sequence[Point]) -> Floats:
-        """What each coefficient multiplies, shape (points, coefficients)."""
-        tokens = [point.batch_tokens for point in points]
-        hats = [np.interp(tokens, self.knots, hat) for hat in np.eye(len(self.knots))]
-        terms = [[getattr(point, amount) for point in points] for amount in TERMS[self.kind].values()]
-        return np.column_stack([*hats, *(np.array(term, dtype=np.float64) for term in terms)])
+    widths = np.zeros(len(points)) if intervals is None else np.asarray(intervals, dtype=np.float64)
+    weights = 1 / np.hypot(widths, MISFIT)
+    measured = Measured(list(points), np.asarray(seconds, dtype=np.float64), weights, None, lambda kind: None)
+    return _fit(measured, seed)
 
 
-def polish(visits: Sequence[Visit]) -> Polished:
-    """Split each visit's log seconds into its point's effect and a drift all points share."""
-    ordered = sorted(visits, key=lambda visit: visit.at_s)
-    points = list(dict.fromkeys(visit.point for visit in ordered))
-    places = {point: place for place, point in enumerate(points)}
-    place = np.array([places[visit.point] for visit in ordered])
-    log_s = np.log([visit.median_s for visit in ordered])
-    drift = np.zeros_like(log_s)
-    members = [np.flatnonzero(place == i) for i in range(len(points))]
-    for _ in range(6):
-        effect = np.array([np.median((log_s - drift)[visited]) for visited in members])
-        drift = median_filter(log_s - effect[place], size=DRIFT_WINDOW, mode="nearest")
-        drift -= np.median(drift)
-    return Polished(points, [(log_s - drift)[visited] for visited in members], drift)
+def _fit(measured: Measured, seed: int) -> Laws:
+    prefill_law, prefill = _fit_pure(measured, "prefill", seed)
+    decode_law, decode = _fit_pure(measured, "decode", seed)
+    assert isinstance(prefill_law, PrefillLaw)
+    mixed = _fit_mixed(measured, prefill, decode, seed) if measured.places("mixed", "fit") else None
+    return Laws(prefill_law, decode_law, mixed)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A law with its uncertainty."""
+def _fit_pure(measured: Measured, kind: LawKind, seed: int) -> tuple[DecodeLaw, Law]:
+    fit_at, held_at = _roles(measured, kind)
+    work = [work_of(point) for point in measured.points]
+    data = Data(kind, [work[i] for i in fit_at], measured.seconds[fit_at], measured.weights[fit_at])
 
-    points: list[Point]
-    form: str
-    scores: dict[str, float]
-    """Cross-validated mean absolute relative error of every form."""
-    basis: Basis
-    coefficients: Floats
-    resampled: Floats
-    """Coefficients refitted to resampled visits, shape (resamples, coefficients)."""
+    def judge(form: Form) -> Judge:
+        return lambda kept, left_out: form(data.only(kept)).predict_s([data.work[i] for i in left_out])
 
-    def predict_s(self, points: Sequence[Point]) -> Floats:
-        """Seconds of each point."""
-        return self.basis.columns(points) @ self.coefficients
-
-    def estimate(self, name: str) -> Estimate:
-        """One of the coefficients after the knots."""
-        column = len(self.basis.knots) + list(TERMS[self.basis.kind]).index(name)
-        return _estimate(self.coefficients[column], self.resampled[:, column])
-
-    def knot_estimates(self) -> list[Knot]:
-        """The corners of the piecewise-linear part."""
-        return [
-            Knot(tokens=tokens, step_s=_estimate(self.coefficients[i], self.resampled[:, i]))
-            for i, tokens in enumerate(self.basis.knots)
-        ]
-
-
-def fit(polished: Polished, kind: Kind, *, seed: int) -> Fitted:
-    """Choose a form for the points that are not held out, fit it to their medians, and again to resampled visits."""
-    chosen = [i for i, point in enumerate(polished.points) if (point.kind, point.role) == (kind, "fit")]
-    points = [polished.points[i] for i in chosen]
-    log_s = [polished.log_s[i] for i in chosen]
-    seconds = np.exp([np.median(visits) for visits in log_s])
-    weights = 1 / np.hypot(polished.half_widths()[chosen], MISFIT)
-    bases = {form: Basis(kind, spread_knots(points, segments)) for form, segments in FORMS.items()}
-    form, scores = choose_form({form: basis.columns(points) for form, basis in bases.items()}, seconds, weights, seed)
-    columns = bases[form].columns(points)
+    allowed = ["affine", *(name for name in FORMS if 2 * len(FORMS[name](data).coefficients) <= len(data))]
+    candidates = {name: judge(FORMS[name]) for name in dict.fromkeys(allowed)}
+    ratios = {name: judge(form) for name, form in RATIOS.items()}
+    name, scores = choose(candidates, ratios, data.seconds, seed)
+    form = RATIOS[name.removesuffix("_ratio")] if name.endswith("_ratio") else FORMS[name]
+    best = form(data)
+    fitted_s = best.predict_s(data.work)
     rng = np.random.default_rng(seed)
-    resampled = [
-        solve(columns, np.exp([np.median(rng.choice(visits, len(visits))) for visits in log_s]), weights)
-        for _ in range(RESAMPLES)
-    ]
-    return Fitted(points, form, scores, bases[form], solve(columns, seconds, weights), np.array(resampled))
+
+    def refit() -> Floats:
+        seconds = measured.resampled(fit_at, fitted_s, rng)
+        return form(Data(kind, data.work, seconds, data.weights), best.shape.knots).coefficients
+
+    return (
+        sections.pure_law(
+            best,
+            np.array([refit() for _ in range(RESAMPLES)]),
+            [measured.points[i] for i in fit_at],
+            form=name,
+            cross_validation=scores,
+            holdout=_errors(best.predict_s([work[i] for i in held_at]), measured.seconds[held_at]),
+            noise=measured.noise(kind),
+        ),
+        best.shape.law(best.coefficients.tolist()),
+    )
 
 
-def choose_form(
-    candidates: dict[str, Floats], seconds: Floats, weights: Floats, seed: int
-) -> tuple[str, dict[str, float]]:
-    """The simplest form whose cross-validated error is within one standard error of the best, and all the errors.
+def _fit_mixed(measured: Measured, prefill: Law, decode: Law, seed: int) -> MixedLaw:
+    fit_at, held_at = _roles(measured, "mixed")
 
-    candidates: columns of each form, simplest first. L. Breiman et al., Classification and Regression Trees (1984),
-    section 3.4.3.
-    """
-    errors = {form: cross_validate(columns, seconds, weights, seed) for form, columns in candidates.items()}
-    scores = {form: float(np.mean(error)) for form, error in errors.items()}
-    best = min(scores, key=scores.__getitem__)
-    bound = scores[best] + float(np.std(errors[best])) / math.sqrt(len(seconds))
-    return next(form for form, score in scores.items() if score <= bound), scores
+    def data_of(chosen: list[int], seconds: Floats) -> MixedData:
+        points = [measured.points[i] for i in chosen]
+        return MixedData(points, seconds, measured.weights[chosen], prefill, decode)
 
+    data = data_of(fit_at, measured.seconds[fit_at])
+    every = np.arange(len(fit_at))
+    ratios = {name: data.judge(f"{name}_ratio") for name in MIXED_FORMS}
+    name, scores = choose({name: data.judge(name) for name in MIXED_FORMS}, ratios, data.seconds, seed)
+    best = data.fit(name, every)
+    fitted_s = data.predict_s(best, every)
+    rng = np.random.default_rng(seed)
 
-def solve(columns: Floats, seconds: Floats, weights: Floats) -> Floats:
-    """Non-negative coefficients with the least weighted squared relative error."""
-    scaled = columns * (weights / seconds)[:, None]
-    norms = np.linalg.norm(scaled, axis=0)
-    norms[norms == 0] = 1.0
-    coefficients, _ = nnls(scaled / norms, weights)
-    return np.asarray(coefficients / norms)
+    def refit() -> Floats:
+        seconds = measured.resampled(fit_at, fitted_s, rng)
+        return data_of(fit_at, seconds).fit(name, every, best.crowd).coefficients
 
-
-def cross_validate(columns: Floats, seconds: Floats, weights: Floats, seed: int) -> Floats:
-    """Absolute relative error of each point when left out, mean of repeated 5-fold splits, shape (points,)."""
-    errors = np.zeros((REPEATS, len(seconds)))
-    for repeat in range(REPEATS):
-        shuffled = np.random.default_rng((seed, repeat)).permutation(len(seconds))
-        for fold in range(5):
-            left_out = shuffled[fold::5]
-            kept = np.setdiff1d(shuffled, left_out)
-            coefficients = solve(columns[kept], seconds[kept], weights[kept])
-            errors[repeat, left_out] = np.abs(columns[left_out] @ coefficients / seconds[left_out] - 1)
-    return np.asarray(errors.mean(axis=0))
+    held = data_of(held_at, measured.seconds[held_at])
+    return sections.mixed_law(
+        best,
+        np.array([refit() for _ in range(RESAMPLES)]),
+        [measured.points[i] for i in fit_at],
+        form=name,
+        cross_validation=scores,
+        holdout=_errors(held.predict_s(best, np.arange(len(held_at))), held.seconds),
+        noise=measured.noise("mixed"),
+    )
 
 
-def spread_knots(points: Sequence[Point], segments: int) -> list[int]:
-    """Knots from the smallest to the largest number of tokens, with about as many distinct sizes in each segment."""
-    sizes = sorted({point.batch_tokens for point in points})
-    return sorted({sizes[round(i * (len(sizes) - 1) / segments)] for i in range(segments + 1)})
+def _roles(measured: Measured, kind: Kind) -> tuple[list[int], list[int]]:
+    fit_at, held_at = measured.places(kind, "fit"), measured.places(kind, "holdout")
+    if len(fit_at) < FEWEST_POINTS or not held_at:
+        raise CalibrationError(
+            f"{len(fit_at)} points of kind {kind} to fit and {len(held_at)} held out; a law needs {FEWEST_POINTS} and 1"
+        )
+    return fit_at, held_at
 
 
-def _estimate(value: float, resampled: Floats) -> Estimate:
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return Estimate(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
-
-
-def _half_width(log_s: Floats) -> float:
-    visits = len(log_s)
-    if visits < MIN_VISITS:
-        return math.inf
-    return float(student_t.ppf(0.975, visits - 1) * log_s.std(ddof=1) / math.sqrt(visits))
+def _errors(predicted_s: Floats, measured_s: Floats) -> Errors:
+    """How far a law is off on points it never saw."""
+    errors = np.abs(predicted_s / measured_s - 1)
+    return Errors(
+        points=len(errors),
+        mean_ratio=float(errors.mean()),
+        p95_ratio=float(np.percentile(errors, 95)),
+        worst_ratio=float(errors.max()),
+    )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+from infertuner.latency.lines import DecodeLine
+from infertuner.latency.model import Chunk
 from infertuner.parts import Seconds, part
+from infertuner.streams import Streams
+
+FAR = 2**62
+"""More KV entries than anybody reads: the end of a line that has no bounds."""
 
 
 @part
@@ -26,9 +33,10 @@ class PerToken:
     """Seconds each further sequence of a batch adds to a decode step."""
 
     outside_calls = 0
+    noise = None
 
-    def model(self) -> PerToken:
-        """The law itself; it reads no file."""
+    def model(self, streams: Streams) -> PerToken:
+        """The law itself; it reads no file and draws nothing."""
         return self
 
     def source(self) -> str:
@@ -42,3 +50,16 @@ class PerToken:
     def decode_s(self, *, batch_size: int, context_tokens: int, steps: int) -> float:
         """Seconds for `steps` decode steps; the context does not matter."""
         return steps * (self.per_output_token_s + self.per_sequence_s * (batch_size - 1))
+
+    def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
+        """Seconds of an iteration: those of its prefill and those of its decode step, one after the other."""
+        new_tokens = sum(chunk.new_tokens for chunk in chunks)
+        prefill_s = self.prefill_s(batch_size=1, new_tokens=new_tokens, cached_tokens=0)
+        return prefill_s + self.decode_s(batch_size=decodes, context_tokens=0, steps=1 if decodes else 0)
+
+    def decode_line(self, batch_size: int) -> DecodeLine:
+        """Seconds of one decode iteration, whatever it reads."""
+        return DecodeLine(batch_size, [(0, self.decode_s(batch_size=batch_size, context_tokens=0, steps=1))], 0, FAR)
+
+    def note_outside(self, *, batch_size: int, kv_entries: int, steps: int) -> None:
+        """Nothing: a law has no bounds."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
-from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import accumulate
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn, TypeAlias
 
 import numpy as np
 
-from infertuner.errors import OutOfRangeError, ProfileError
+from infertuner.errors import OutOfRangeError, ProfileError, ScenarioError
+from infertuner.latency.lines import PS_PER_S, DecodeLine
+from infertuner.latency.model import Chunk
 from infertuner.parts import FilePath, part
+from infertuner.streams import Streams
+
+Row: TypeAlias = tuple[list[int], dict[int, float]]
+"""The measured numbers of tokens of one batch size in rising order, and the seconds of each."""
 
 LARGEST = 10**7
 """The largest batch or number of tokens in a table."""
@@ -28,7 +32,7 @@ class MeasuredTable:
     """CSV with columns `kind` (prefill or decode), `batch_size`, `tokens` (new tokens of each sequence for prefill,
     context of each sequence for decode) and `seconds`; a relative path starts at the scenario's folder."""
 
-    def model(self) -> TableLatency:
+    def model(self, streams: Streams) -> TableLatency:
         """Read the table and answer from it."""
         rows: dict[str, dict[int, dict[int, float]]] = {"prefill": {}, "decode": {}}
         for where, (kind, batch_size, tokens, seconds) in _rows(self.path, "kind", "batch_size", "tokens", "seconds"):
@@ -61,7 +65,7 @@ class Replay:
     column: str = "seconds"
     """Column that holds the seconds."""
 
-    def model(self) -> ReplayLatency:
+    def model(self, streams: Streams) -> ReplayLatency:
         """Read the measurements and start at the first."""
         seconds = [_number(where, self.column, text) for where, (text,) in _rows(self.path, self.column)]
         return ReplayLatency(seconds, name=f"{self.path}: {self.column}")
@@ -71,75 +75,74 @@ class Replay:
         return f"measurements in {self.path.name}, replayed"
 
 
-@dataclass(frozen=True)
-class Line:
-    """Seconds along the tokens of one batch size, as a running sum, so that any stretch of steps is one subtraction."""
-
-    first: int
-    """Smallest measured number of tokens."""
-    running_s: list[float]
-    """Entry i is the sum of the steps from `first` to `first` + i - 1."""
-
-    @classmethod
-    def through(cls, measured: dict[int, float]) -> Line:
-        """Straight lines between the measured points."""
-        tokens = sorted(measured)
-        steps = np.interp(range(tokens[0], tokens[-1] + 1), tokens, [measured[size] for size in tokens])
-        return cls(tokens[0], [0.0, *accumulate(steps.tolist())])
-
-    @property
-    def last(self) -> int:
-        """Largest measured number of tokens."""
-        return self.first + len(self.running_s) - 2
-
-    def total_s(self, tokens: int, steps: int) -> float:
-        """Seconds of `steps` steps, the first at `tokens`, each next one token on."""
-        start = tokens - self.first
-        return self.running_s[start + steps] - self.running_s[start]
-
-
 class Surface:
     """Seconds over batch size and tokens: straight lines between neighbouring measurements, first along tokens."""
 
     def __init__(self, name: str, measured: dict[int, dict[int, float]]) -> None:
         self._name = name
         self._batch_sizes = sorted(measured)
-        self._lines = [Line.through(measured[size]) for size in self._batch_sizes]
+        self._rows = [(sorted(measured[size]), measured[size]) for size in self._batch_sizes]
 
-    def total_s(self, batch_size: int, tokens: int, steps: int) -> float:
-        """Seconds of `steps` steps of `batch_size` sequences, the first at `tokens`."""
+    def at(self, batch_size: int, tokens: int) -> float:
+        """Seconds of `batch_size` sequences at `tokens` each."""
+        low, high = self.bounds(batch_size)
+        self._inside("tokens", tokens, low, high)
+        share, below, above = self._between(batch_size)
+        return (1 - share) * _interpolated(below, tokens) + share * _interpolated(above, tokens)
+
+    def line(self, batch_size: int) -> DecodeLine:
+        """The same for one batch size as a line over KV entries, bent at every measured number of tokens."""
+        low, high = self.bounds(batch_size)
+        _, (below, _), (above, _) = self._between(batch_size)
+        bends = sorted({tokens for tokens in (*below, *above) if low <= tokens <= high})
+        corners = [(batch_size * tokens, self.at(batch_size, tokens)) for tokens in bends]
+        return DecodeLine(batch_size, corners, batch_size * low, batch_size * high)
+
+    def bounds(self, batch_size: int) -> tuple[int, int]:
+        """Fewest and most tokens measured for both neighbours of a batch size."""
+        self._inside("batch_size", batch_size, self._batch_sizes[0], self._batch_sizes[-1])
+        _, (below, _), (above, _) = self._between(batch_size)
+        return max(below[0], above[0]), min(below[-1], above[-1])
+
+    def refuse(self, batch_size: int, kv_entries: int) -> NoReturn:
+        """Say that `kv_entries` read by `batch_size` sequences lie outside the table."""
+        low, high = self.bounds(batch_size)
+        raise self._outside("tokens", kv_entries / batch_size, low, high)
+
+    def _between(self, batch_size: int) -> tuple[float, Row, Row]:
+        """The measured rows around a batch size, and how far it is from the first towards the second."""
         sizes = self._batch_sizes
-        self._inside("batch_size", batch_size, sizes[0], sizes[-1])
-        above = bisect_right(sizes, batch_size)
-        below = above - 1
-        total_s = self._along(below, tokens, steps)
-        if sizes[below] == batch_size:
-            return total_s
-        share = (batch_size - sizes[below]) / (sizes[above] - sizes[below])
-        return total_s + share * (self._along(above, tokens, steps) - total_s)
-
-    def _along(self, index: int, tokens: int, steps: int) -> float:
-        line = self._lines[index]
-        self._inside("tokens", tokens, line.first, line.last)
-        self._inside("tokens", tokens + steps - 1, line.first, line.last)
-        return line.total_s(tokens, steps)
+        above = bisect_left(sizes, batch_size)
+        if sizes[above] == batch_size:
+            return 0.0, self._rows[above], self._rows[above]
+        share = (batch_size - sizes[above - 1]) / (sizes[above] - sizes[above - 1])
+        return share, self._rows[above - 1], self._rows[above]
 
     def _inside(self, axis: str, value: int, low: int, high: int) -> None:
         if not low <= value <= high:
-            raise OutOfRangeError(
-                f"{self._name} with {axis} {value} is outside the table ({low} to {high}); "
-                "keep the workload inside or measure more rows"
-            )
+            raise self._outside(axis, value, low, high)
+
+    def _outside(self, axis: str, value: float, low: int, high: int) -> OutOfRangeError:
+        return OutOfRangeError(
+            f"{self._name} with {axis} {value:g} is outside the table ({low} to {high}); "
+            "keep the workload inside or measure more rows"
+        )
+
+
+def _interpolated(row: Row, tokens: int) -> float:
+    return float(np.interp(tokens, row[0], [row[1][size] for size in row[0]]))
 
 
 class TableLatency:
     """Answers from two interpolated surfaces."""
 
     outside_calls = 0
+    noise = None
 
     def __init__(self, prefill: Surface, decode: Surface) -> None:
         self._prefill = prefill
         self._decode = decode
+        self._lines: dict[int, DecodeLine] = {}
 
     def prefill_s(self, *, batch_size: int, new_tokens: int, cached_tokens: int) -> float:
         """Seconds to prefill a batch; the table knows no cached tokens, so there may be none."""
@@ -149,17 +152,51 @@ class TableLatency:
             raise OutOfRangeError(
                 f"prefill with cached_tokens {cached_tokens}: a latency table has no such column; use a profile"
             )
-        return self._prefill.total_s(batch_size, new_tokens, 1)
+        return self._prefill.at(batch_size, new_tokens)
 
     def decode_s(self, *, batch_size: int, context_tokens: int, steps: int) -> float:
         """Seconds for `steps` decode steps, the first at `context_tokens`."""
-        return self._decode.total_s(batch_size, context_tokens, steps) if steps else 0.0
+        if not steps:
+            return 0.0
+        line = self.decode_line(batch_size)
+        for context in (context_tokens, context_tokens + steps - 1):
+            self._refuse_beyond(line, batch_size * context)
+        return line.span_ps(batch_size * context_tokens, steps) / PS_PER_S
+
+    def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
+        """Seconds of an iteration: its chunks one after the other, then its decode step. A table has no mixed rows."""
+        seconds = sum(
+            self.prefill_s(batch_size=1, new_tokens=chunk.new_tokens, cached_tokens=chunk.cached_tokens)
+            for chunk in chunks
+        )
+        if decodes:
+            line = self.decode_line(decodes)
+            self._refuse_beyond(line, kv_entries)
+            seconds += line.step_ps(kv_entries) / PS_PER_S
+        return seconds
+
+    def decode_line(self, batch_size: int) -> DecodeLine:
+        """The measured decode steps of this batch size and straight lines between them."""
+        if batch_size not in self._lines:
+            self._lines[batch_size] = self._decode.line(batch_size)
+        return self._lines[batch_size]
+
+    def note_outside(self, *, batch_size: int, kv_entries: int, steps: int) -> None:
+        """Refuse: a table is never extrapolated."""
+        line = self.decode_line(batch_size)
+        last = kv_entries + (steps - 1) * batch_size
+        self._refuse_beyond(line, kv_entries if kv_entries < line.low else last)
+
+    def _refuse_beyond(self, line: DecodeLine, kv_entries: int) -> None:
+        if not line.low <= kv_entries <= line.high:
+            self._decode.refuse(line.batch_size, kv_entries)
 
 
 class ReplayLatency:
     """Hands out the measurements in order, one a batch."""
 
     outside_calls = 0
+    noise = None
 
     def __init__(self, seconds: list[float], *, name: str) -> None:
         self._seconds = seconds
@@ -179,6 +216,24 @@ class ReplayLatency:
     def decode_s(self, *, batch_size: int, context_tokens: int, steps: int) -> float:
         """Nothing: the measurement covered the whole batch."""
         return 0.0
+
+    def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
+        """Refused: a measurement covers a whole batch."""
+        raise self._no_iterations()
+
+    def decode_line(self, batch_size: int) -> DecodeLine:
+        """Refused: a measurement covers a whole batch."""
+        raise self._no_iterations()
+
+    def note_outside(self, *, batch_size: int, kv_entries: int, steps: int) -> None:
+        """Refused: a measurement covers a whole batch."""
+        raise self._no_iterations()
+
+    def _no_iterations(self) -> ScenarioError:
+        return ScenarioError(
+            f"latency.kind: replay plays whole batches back ({self._name}) and continuous batching asks for single "
+            "iterations; choose latency kind profile, table or per_token, or a static batcher"
+        )
 
 
 def _rows(path: Path, *columns: str) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -26,8 +26,11 @@ class LatencyModel(Protocol):
     outside_calls: int
     """Answers given so far beyond what was measured; a model that refuses those, or knows no bounds, stays at 0.
     A static batch asks once for all its steps; a continuous engine counts every iteration."""
-    noise: NoiseRing | None
-    """Multipliers of iteration times; None where a step always takes the same. The GPU applies them, not the model."""
+
+    @property
+    def noise(self) -> NoiseRing | None:
+        """Multipliers of iteration times; None where a step always takes the same. The GPU applies them."""
+        ...
 
     def prefill_s(self, *, batch_size: int, new_tokens: int, cached_tokens: int) -> float:
         """Seconds to prefill `batch_size` sequences of `new_tokens` each.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["prefill", "decode", "mixed"]
@@ -64,6 +64,8 @@ class Limits:
     batch_sizes: tuple[int, ...]
     max_context_tokens: int
     max_batch_tokens: int
+    mixed: int
+    """Mixed iterations to fit; none where only one sequence fits."""
 
     @property
     def kv_tokens(self) -> int:
@@ -73,14 +75,17 @@ class Limits:
     def within_kv(self, kv_tokens: int) -> Limits:
         """The same design without the batch sizes whose KV cache would not fit."""
         fitting = tuple(size for size in self.batch_sizes if size * self.max_context_tokens <= kv_tokens)
-        return Limits(fitting, self.max_context_tokens, self.max_batch_tokens)
+        return replace(self, batch_sizes=fitting)
 
 
 LIMITS = {
     # Kernels for few rows differ from size to size on a CPU: decode is not smooth in the batch, so measure every one.
-    "cpu": Limits(tuple(range(1, 17)), max_context_tokens=2048, max_batch_tokens=4096),
+    "cpu": Limits(tuple(range(1, 17)), max_context_tokens=2048, max_batch_tokens=4096, mixed=20),
     "cuda": Limits(
-        (1, 2, 3, 5, 8, 12, 17, 24, 40, 56, 72, 100, 136, 200, 264), max_context_tokens=8192, max_batch_tokens=8192
+        (1, 2, 3, 5, 8, 12, 17, 24, 40, 56, 72, 100, 136, 200, 264),
+        max_context_tokens=8192,
+        max_batch_tokens=8192,
+        mixed=32,
     ),
 }
 
@@ -89,9 +94,11 @@ def design(limits: Limits, seed: int) -> list[Point]:
     """Every point to fit and every point held out, without repeats; equal seeds give equal designs."""
     rng = random.Random(seed)
     points = [*_decode_points(limits, rng), *_prefill_points(limits, rng), *_holdout_points(limits, rng)]
-    unique: dict[tuple[str, int, int, int], Point] = {}
+    if max(limits.batch_sizes) > 1:
+        points += _mixed_points(limits, rng)
+    unique: dict[Point, Point] = {}
     for point in points:
-        unique.setdefault((point.kind, point.batch_size, point.new_tokens, point.cached_tokens), point)
+        unique.setdefault(replace(point, role="fit"), point)  # of equal shapes the one that is fitted stays
     return list(unique.values())
 
 
@@ -103,12 +110,12 @@ def jittered(low: int, high: int, count: int, rng: random.Random) -> list[int]:
 
 
 def _decode_points(limits: Limits, rng: random.Random) -> list[Point]:
-    """Every batch size at five contexts of its own: four log-spaced and one in the long middle they leave empty."""
+    """Every batch size at four contexts of its own: three log-spaced and one in the long middle they leave empty."""
     longest = limits.max_context_tokens
     return [
         Point("decode", batch_size, 1, context - 1, "fit")
         for batch_size in limits.batch_sizes
-        for context in [*jittered(1, longest, 4, rng), round(longest * rng.uniform(0.3, 0.8))]
+        for context in [*jittered(1, longest, 3, rng), round(longest * rng.uniform(0.3, 0.8))]
     ]
 
 
@@ -118,21 +125,59 @@ def _prefill_points(limits: Limits, rng: random.Random) -> list[Point]:
     From 2 new tokens a sequence up: a prefill of one token is a decode step.
     """
     longest, largest = limits.max_context_tokens, max(limits.batch_sizes)
-    single = [(1, new, 0) for new in jittered(2, min(longest, limits.max_batch_tokens), 18, rng)]
+    single = [(1, new, 0) for new in jittered(2, min(longest, limits.max_batch_tokens), 16, rng)]
     batched = []
-    totals = jittered(2 * largest, limits.max_batch_tokens, 14, rng)
-    totals += [round(limits.max_batch_tokens * (i + rng.random()) / 8) for i in range(4, 8)]
+    totals = jittered(2 * largest, limits.max_batch_tokens, 10, rng)
+    totals += [round(limits.max_batch_tokens * rng.uniform(0.5, 0.8))]
     for tokens in totals:
         batch_size = rng.choice([size for size in limits.batch_sizes if tokens / longest <= size <= tokens / 2])
         batched.append((batch_size, tokens // batch_size, 0))
     behind = []
-    for new in jittered(2, longest // 2, 12, rng):
-        batch_size = rng.choice([size for size in limits.batch_sizes if size * new <= limits.max_batch_tokens])
+    for new in jittered(2, longest // 2, 9, rng):
+        most = max(limits.max_batch_tokens // 2, new)  # large ones take long, and the corners have some
+        batch_size = rng.choice([size for size in limits.batch_sizes if size * new <= most])
         behind.append((batch_size, new, _log_uniform(longest // 64, longest - new, rng)))
     widest = min(limits.max_batch_tokens // largest, longest)
     corners = [(1, 2, longest - 2), (largest, 2, 0), (largest, 2, longest - 2)]
     corners += [(largest, widest, 0), (largest, widest, longest - widest)]
     return [Point("prefill", *shape, "fit") for shape in [*single, *batched, *behind, *corners]]
+
+
+def _mixed_points(limits: Limits, rng: random.Random) -> list[Point]:
+    """Chunks beside decodes, to fit and held out: corners of the box, then each next one far from all before it.
+
+    Distance is counted in the logarithms. Four axes are too many for a grid of a few dozen points.
+    """
+    longest, decodes = limits.max_context_tokens, max(limits.batch_sizes) - 1
+    chunk = min(longest, limits.max_batch_tokens - decodes)
+    shapes = [(2, 0, 1, 2), (2, longest - 2, decodes, 2), (2, 0, decodes, longest)]
+    shapes += [
+        (chunk, 0, 1, longest),
+        (chunk, longest - chunk, decodes, 2),
+        (chunk // 2, longest // 2, decodes, longest),
+    ]
+    candidates = [_mixed_shape(chunk, decodes, longest, rng) for _ in range(300)]
+    while len(shapes) < limits.mixed:
+        shapes.append(max(candidates, key=lambda one: min(_log_distance(one, other) for other in shapes)))
+    held = [_mixed_shape(chunk, decodes, longest, rng) for _ in range(8)]
+    return [_mixed_point(shape, "fit") for shape in shapes] + [_mixed_point(shape, "holdout") for shape in held]
+
+
+def _mixed_point(shape: tuple[int, int, int, int], role: Role) -> Point:
+    new, cached, decodes, context = shape
+    return Point("mixed", 1, new, cached, role, decodes, context)
+
+
+def _mixed_shape(chunk: int, decodes: int, longest: int, rng: random.Random) -> tuple[int, int, int, int]:
+    """A random chunk, what is cached before it (often nothing), decodes beside it and their context."""
+    new = _log_uniform(2, chunk, rng)
+    behind = 0 if rng.random() < 0.4 or longest - new < 2 else _log_uniform(1, longest - new, rng)
+    return new, behind, _log_uniform(1, decodes, rng), _log_uniform(2, longest, rng)
+
+
+def _log_distance(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    """Between two shapes, in logarithms; below 16 tokens a difference hardly matters."""
+    return math.dist([math.log(size + 16) for size in one], [math.log(size + 16) for size in other])
 
 
 def _holdout_points(limits: Limits, rng: random.Random) -> list[Point]:

@@ -1,7 +1,6 @@
 """The profile file: what a calibration found out, where it came from and where it stops being true.
 
 JSON, schema `infertuner.calibration/1`. Units are in the names (`_s`, `_tokens`, `_bytes`); ratios are of 1.
-Every fitted number carries its 95 % interval.
 """
 
 from __future__ import annotations
@@ -9,95 +8,46 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from infertuner.errors import ProfileError
-from infertuner.latency.machine import Hardware, Model, NonNegative, Protocol, Range, Samples, Section, Software
+from infertuner.latency.law_sections import DecodeLaw, MixedLaw, PrefillLaw
+from infertuner.latency.machine import (
+    CopyLaw,
+    Direction,
+    EndToEnd,
+    Hardware,
+    HostGap,
+    Model,
+    Protocol,
+    Samples,
+    Section,
+    Software,
+)
 
 SCHEMA = "infertuner.calibration/1"
 NEXT_STEP = "measure it again with python -m infertuner.calibrate"
 
 
-class Estimate(Section):
-    """A fitted number and its 95 % interval, from resampling visits."""
+class Origin(Section):
+    """Where published numbers come from."""
 
-    value: NonNegative
-    low: NonNegative
-    high: NonNegative
-
-
-class Knot(Section):
-    """A corner of the piecewise-linear cost of computing tokens: how long so many take, and nothing else."""
-
-    tokens: int
-    step_s: Estimate
+    url: str
+    commit: str
+    """The version of the source that was read."""
+    licence: str
+    note: str
+    """What was done to the numbers on the way."""
 
 
-class Errors(Section):
-    """Absolute relative error over the points that were measured and never fitted."""
+class Run(NamedTuple):
+    """What only a profile says that was measured with these programs."""
 
-    points: int
-    mean_ratio: NonNegative
-    p95_ratio: NonNegative
-    worst_ratio: NonNegative
-
-
-class Noise(Section):
-    """How much equal work differs."""
-
-    between_visits_ratio: NonNegative
-    """Standard deviation of visits around their point, drift removed: the median over points."""
-    call_quantiles: dict[str, float]
-    """Quantiles of a call's seconds relative to its point's median, drift not removed."""
-
-
-class DecodeBox(Section):
-    """Where the decode law was measured; outside it is extrapolation."""
-
-    batch_size: Range
-    context_tokens: Range
-
-
-class PrefillBox(DecodeBox):
-    """Where the prefill law was measured."""
-
-    batch_tokens: Range
-    """New tokens of all sequences together."""
-
-
-class DecodeLaw(Section):
-    """Seconds of a step: knots interpolated at the step's tokens + `kv_entry_s` x batch size x context."""
-
-    form: str
-    """Which of the candidates cross-validation chose."""
-    knots: Annotated[list[Knot], Field(min_length=2)]
-    kv_entry_s: Estimate
-    """Seconds for each KV entry that is read."""
-    box: DecodeBox
-    cross_validation: dict[str, NonNegative]
-    """Mean absolute relative error of every candidate form on points left out of its fit."""
-    holdout: Errors
-    noise: Noise
-
-    @model_validator(mode="after")
-    def _knots_rise(self) -> Self:
-        tokens = [knot.tokens for knot in self.knots]
-        if tokens != sorted(set(tokens)):
-            raise ValueError(f"knots must have rising tokens, not {tokens}")
-        return self
-
-
-class PrefillLaw(DecodeLaw):
-    """As decode, + `sequence_s` x batch size + `attended_pair_s` x pairs of a new token and an entry it attends to.
-
-    It holds from 2 new tokens a sequence; a prefill of one token is a decode step.
-    """
-
-    sequence_s: Estimate
-    attended_pair_s: Estimate
-    box: PrefillBox
+    software: Software
+    protocol: Protocol
+    samples: Samples
 
 
 class Calibration(Section):
@@ -108,12 +58,29 @@ class Calibration(Section):
     source: str
     """Who measured it, or where the numbers were published."""
     hardware: Hardware
-    software: Software
+    origin: Origin | None = None
+    """Of numbers that somebody else measured."""
+    software: Software | None = None
+    """None, as `protocol` and `samples`, where a publication does not say."""
     model: Model
-    protocol: Protocol
-    samples: Samples
+    protocol: Protocol | None = None
+    samples: Samples | None = None
     prefill: PrefillLaw
     decode: DecodeLaw
+    mixed: MixedLaw | None = None
+    """None: a mixed iteration is the sum of its parts."""
+    copies: dict[Direction, CopyLaw] = {}
+    """How long it takes to move so many bytes, by direction."""
+    host_gap: HostGap | None = None
+    """What the host adds to an iteration; None where nobody measured it."""
+    end_to_end: list[EndToEnd] = []
+    """Whole calls of generate() against these laws."""
+
+    def run_here(self) -> Run:
+        """How and with what it was measured; raises ProfileError for published numbers."""
+        if self.software is None or self.protocol is None or self.samples is None:
+            raise ProfileError(f"a profile of provenance {self.provenance} has no samples of its own; {NEXT_STEP}")
+        return Run(self.software, self.protocol, self.samples)
 
 
 def load_calibration(path: Path) -> Calibration:

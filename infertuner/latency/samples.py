@@ -1,4 +1,4 @@
-"""Raw measurements on disk: one JSON line a visit while measuring, one compressed CSV when done.
+"""Raw measurements on disk: one JSON line a visit while measuring, one compressed CSV when done, read back from either.
 
 Every line is flushed, so a killed calibration loses at most the visit it was in; a torn last line is dropped. The
 first line says what is being measured and where, and only a calibration of the very same thing may go on with it.
@@ -11,13 +11,18 @@ import gzip
 import io
 import json
 import statistics
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.points import Point
+from infertuner.latency.extras import Extra
+from infertuner.latency.points import Kind, Point
 from infertuner.latency.profile import write_atomically
+
+Work = Point | Extra
+SCHEMA = "infertuner.samples/1"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class Timing:
     """Seconds until the host knew; the same as `seconds` on a CPU."""
     preempted: list[bool]
     """Whether the operating system took the core away during the call (an involuntary context switch)."""
+
+    @property
+    def median_s(self) -> float:
+        """Median of the calls that were not preempted, or of all where that leaves less than half of them."""
+        clean = [s for s, preempted in zip(self.seconds, self.preempted, strict=True) if not preempted]
+        return statistics.median(clean if 2 * len(clean) >= len(self.seconds) else self.seconds)
 
 
 @dataclass(frozen=True)
@@ -44,10 +55,49 @@ class Visit:
 
     @property
     def median_s(self) -> float:
-        """Median of the calls that were not preempted, or of all where that leaves less than half of them."""
-        calls = self.timing
-        clean = [s for s, preempted in zip(calls.seconds, calls.preempted, strict=True) if not preempted]
-        return statistics.median(clean if 2 * len(clean) >= len(calls.seconds) else calls.seconds)
+        """See `Timing.median_s`."""
+        return self.timing.median_s
+
+
+@dataclass(frozen=True)
+class ExtraVisit:
+    """One visit to something measured beside the points."""
+
+    extra: Extra
+    round: int
+    at_s: float
+    """When it ended, seconds since 1970."""
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that could not be measured, and is not tried again."""
+
+    work: Work
+    reason: str
+
+
+@dataclass
+class Measurements:
+    """Everything measured so far, in the order in which it was."""
+
+    visits: list[Visit] = field(default_factory=list)
+    extras: list[ExtraVisit] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def add(self, one: Visit | ExtraVisit | Skipped) -> None:
+        """Put it where it belongs."""
+        if isinstance(one, Visit):
+            self.visits.append(one)
+        elif isinstance(one, ExtraVisit):
+            self.extras.append(one)
+        else:
+            self.skipped.append(one)
+
+    def done(self) -> set[tuple[Work, int]]:
+        """Each thing with each round in which it was visited."""
+        return {(visit.point, visit.round) for visit in self.visits} | {(one.extra, one.round) for one in self.extras}
 
 
 class SampleFile:
@@ -56,33 +106,50 @@ class SampleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, header: dict[str, Any], *, resume: bool) -> list[Visit]:
-        """Start the file, or take up what an interrupted calibration of the same thing left; returns its visits."""
+    def begin(self, header: dict[str, Any], *, resume: bool) -> Measurements:
+        """Start the file, or take up what an interrupted calibration of the same thing left; returns what it held."""
         lines = self._read() if self.path.exists() else []
         if len(lines) < 2:  # nothing was measured yet
             self._rewrite([header])
-            return []
+            return Measurements()
         if not resume:
             raise CalibrationError(
                 f"{self.path} holds an unfinished calibration; add --resume to go on with it, or delete it"
             )
+        found = lines[0] if isinstance(lines[0], dict) else {}
+        if found.get("schema") != SCHEMA:
+            raise CalibrationError(
+                f"{self.path}: schema is {_brief(found.get('schema'))} and this version reads {SCHEMA!r}; "
+                "it is no unfinished calibration of this version: move it away, or choose another --out"
+            )
         for key, value in header.items():
-            if lines[0].get(key) != value:
+            if found.get(key) != value:
                 raise CalibrationError(
                     f"{self.path}: was measured with another {key}, so it cannot be resumed; "
-                    f"delete it to start over ({_brief(lines[0].get(key))} there, {_brief(value)} now)"
+                    f"delete it to start over ({_differing(found.get(key), value)})"
                 )
+        measured = Measurements()
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                measured.add(_from_row(line))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise CalibrationError(
+                    f"{self.path}, line {number}: not a visit of this version ({error!r}); "
+                    "delete that line to go on with the others"
+                ) from None
         self._rewrite(lines)
-        return [_visit(line) for line in lines[1:]]
+        return measured
 
-    def append(self, visit: Visit) -> None:
-        """Add one visit and flush it."""
-        line = {**asdict(visit.point), "round": visit.round, "at_s": visit.at_s, **asdict(visit.timing)}
+    def append(self, one: Visit | ExtraVisit | Skipped) -> None:
+        """Add one line and flush it."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_to_row(one)) + "\n")
 
     def _read(self) -> list[dict[str, Any]]:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CalibrationError(f"{self.path}: cannot be read ({error}); choose another --out") from None
         complete = []
         for number, line in enumerate(lines, start=1):
             try:
@@ -90,7 +157,7 @@ class SampleFile:
             except ValueError:
                 if number < len(lines):
                     raise CalibrationError(
-                        f"{self.path}, line {number}: not JSON; delete the file to start over"
+                        f"{self.path}, line {number}: not JSON; delete the line to go on with the others (--resume)"
                     ) from None
         return complete
 
@@ -98,24 +165,94 @@ class SampleFile:
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def samples_csv(visits: list[Visit]) -> bytes:
-    """Every timed call of every visit as gzipped CSV; equal visits give equal bytes."""
+SHAPE = tuple(dict.fromkeys([one.name for one in (*fields(Point), *fields(Extra))]))
+"""Columns of the sample table that say what was run: every field of a point or an extra."""
+
+
+def samples_csv(measured: Measurements) -> bytes:
+    """Every timed call of every visit as gzipped CSV; equal visits give equal bytes. What does not apply is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    shape = ["kind", "batch_size", "new_tokens", "cached_tokens", "role"]
-    writer.writerow([*shape, "round", "at_s", "seconds", "wall_s", "preempted"])
+    writer.writerow([*SHAPE, "round", "at_s", "seconds", "wall_s", "preempted"])
+    visits: list[Visit | ExtraVisit] = [*measured.visits, *measured.extras]
     for visit in visits:
-        point = asdict(visit.point)
+        shape = asdict(visit.point if isinstance(visit, Visit) else visit.extra)
         calls = zip(visit.timing.seconds, visit.timing.wall_s, visit.timing.preempted, strict=True)
         for seconds, wall_s, preempted in calls:
-            writer.writerow([*(point[key] for key in shape), visit.round, visit.at_s, seconds, wall_s, int(preempted)])
+            row = [shape.get(key) for key in SHAPE]
+            writer.writerow([*row, visit.round, visit.at_s, seconds, wall_s, int(preempted)])
     return gzip.compress(text.getvalue().encode(), mtime=0)
 
 
-def _visit(line: dict[str, Any]) -> Visit:
-    point = {key: line[key] for key in ("kind", "batch_size", "new_tokens", "cached_tokens", "role")}
-    timing = {key: line[key] for key in ("seconds", "wall_s", "preempted")}
-    return Visit(Point(**point), line["round"], line["at_s"], Timing(**timing))
+def read_samples_csv(packed: bytes) -> Measurements:
+    """What `samples_csv` wrote, or a version of it with fewer columns; raises ValueError for anything else."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(gzip.decompress(packed).decode())))
+        measured = Measurements()
+        if not rows:
+            raise ValueError("no samples in it")
+        for begin, end in _runs(rows):
+            first = rows[begin]
+            shape = {key: _number(first[key]) for key in SHAPE if first.get(key)}
+            calls = rows[begin:end]
+            timing = {key: [float(call[key]) for call in calls] for key in ("seconds", "wall_s")}
+            preempted = [call["preempted"] == "1" for call in calls]
+            measured.add(
+                _from_row(
+                    {
+                        **shape,
+                        **timing,
+                        "preempted": preempted,
+                        "round": int(first["round"]),
+                        "at_s": float(first["at_s"]),
+                    }
+                )
+            )
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+        raise ValueError(repr(error)) from None
+    return measured
+
+
+def _runs(rows: list[dict[str, str]]) -> Iterator[tuple[int, int]]:
+    """Beginning and end of the rows of each visit: neighbours of one shape, round and instant."""
+    keys = [tuple(row.get(key) for key in (*SHAPE, "round", "at_s")) for row in rows]
+    begin = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or keys[i] != keys[begin]:
+            yield begin, i
+            begin = i
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _to_row(one: Visit | ExtraVisit | Skipped) -> dict[str, Any]:
+    if isinstance(one, Skipped):
+        return {**asdict(one.work), "skipped": one.reason}
+    work = one.point if isinstance(one, Visit) else one.extra
+    return {**asdict(work), "round": one.round, "at_s": one.at_s, **asdict(one.timing)}
+
+
+def _from_row(row: dict[str, Any]) -> Visit | ExtraVisit | Skipped:
+    kind = Point if row["kind"] in get_args(Kind) else Extra
+    work = kind(**{one.name: row[one.name] for one in fields(kind) if one.name in row})
+    if "skipped" in row:
+        return Skipped(work, row["skipped"])
+    timing = Timing(row["seconds"], row["wall_s"], row["preempted"])
+    if not timing.seconds or not len(timing.seconds) == len(timing.wall_s) == len(timing.preempted):
+        raise ValueError("seconds, wall_s and preempted must be equally long and not empty")
+    if isinstance(work, Point):
+        return Visit(work, row["round"], row["at_s"], timing)
+    return ExtraVisit(work, row["round"], row["at_s"], timing)
+
+
+def _differing(there: object, now: object) -> str:
+    """The first thing in which two header entries differ."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        key = next(key for key in [*now, *there] if there.get(key) != now.get(key))
+        return f"{key}: {_brief(there.get(key))} there, {_brief(now.get(key))} now"
+    return f"{_brief(there)} there, {_brief(now)} now"
 
 
 def _brief(value: object) -> str:

@@ -1,77 +1,89 @@
-"""The measured sections of a profile file: each law with its box, its errors and its noise."""
+"""Fitted laws as sections of the profile file: estimates with intervals, the box, and the draws."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infertuner.latency.fitting import Fitted, Polished, fit
-from infertuner.latency.points import Kind, Point
-from infertuner.latency.profile import DecodeBox, DecodeLaw, Errors, Noise, PrefillBox, PrefillLaw
-from infertuner.latency.samples import Visit
+from infertuner.latency.forms import ROOFLINE, SURCHARGE, TERMS, Axes
+from infertuner.latency.law_sections import (
+    DecodeBox,
+    DecodeLaw,
+    Estimate,
+    Knot,
+    MixedBox,
+    MixedLaw,
+    PrefillBox,
+    PrefillLaw,
+    RatioSurface,
+    RooflineCurve,
+)
+from infertuner.latency.points import Point
 
-QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
-"""Of a call's seconds relative to its point; kept so that tails can be simulated later."""
+if TYPE_CHECKING:
+    from infertuner.latency.fitting_forms import Candidate, Floats
+    from infertuner.latency.fitting_mixed import Mixed
+
+DRAWS = 50
+"""Refits that are kept in the file."""
 
 
-def decode_law(visits: Sequence[Visit], polished: Polished, *, seed: int) -> DecodeLaw:
-    """The decode law of these visits, with intervals and errors."""
-    fitted = fit(polished, "decode", seed=seed)
-    return DecodeLaw(
-        form=fitted.form,
-        knots=fitted.knot_estimates(),
-        kv_entry_s=fitted.estimate("kv_entry_s"),
-        box=DecodeBox(**_box(fitted.points, "batch_size", "context_tokens")),
-        cross_validation=fitted.scores,
-        holdout=_holdout(fitted, polished),
-        noise=_noise(visits, polished, "decode"),
-    )
+def pure_law(best: Candidate, resampled: Floats, points: Sequence[Point], **rest: Any) -> DecodeLaw:
+    """The prefill or decode section.
+
+    resampled: coefficients refitted to resampled measurements, shape (resamples, coefficients).
+    """
+    shape, terms = best.shape, TERMS[best.shape.kind]
+    end = shape.curve_size
+    plain = end + len(terms)
+    estimates = _estimates(best.coefficients[:plain], resampled[:, :plain])
+    if shape.knots is None:
+        rest["roofline"] = RooflineCurve(**dict(zip(ROOFLINE, estimates[:end], strict=True)))
+    else:
+        pairs = zip(shape.knots, estimates[:end], strict=True)
+        rest["knots"] = [Knot(tokens=tokens, step_s=step_s) for tokens, step_s in pairs]
+    rest |= dict(zip(terms, estimates[end:], strict=True))
+    rest |= {"ratio": _surface(shape.axes, best.coefficients[plain:]), "draws": _draws(resampled)}
+    axes = ("batch_size", "context_tokens")
+    if shape.kind == "decode":
+        return DecodeLaw(box=DecodeBox(**_box(points, *axes)), **rest)
+    return PrefillLaw(box=PrefillBox(**_box(points, *axes, "batch_tokens")), **rest)
 
 
-def prefill_law(visits: Sequence[Visit], polished: Polished, *, seed: int) -> PrefillLaw:
-    """The prefill law of these visits, with intervals and errors."""
-    fitted = fit(polished, "prefill", seed=seed)
-    return PrefillLaw(
-        form=fitted.form,
-        knots=fitted.knot_estimates(),
-        kv_entry_s=fitted.estimate("kv_entry_s"),
-        sequence_s=fitted.estimate("sequence_s"),
-        attended_pair_s=fitted.estimate("attended_pair_s"),
-        box=PrefillBox(**_box(fitted.points, "batch_size", "context_tokens", "batch_tokens")),
-        cross_validation=fitted.scores,
-        holdout=_holdout(fitted, polished),
-        noise=_noise(visits, polished, "prefill"),
-    )
+def mixed_law(best: Mixed, resampled: Floats, points: Sequence[Point], **rest: Any) -> MixedLaw:
+    """The mixed section."""
+    plain = len(SURCHARGE)
+    rest |= dict(zip(SURCHARGE, _estimates(best.coefficients[:plain], resampled[:, :plain]), strict=True))
+    rest |= {"ratio": _surface(best.axes, best.coefficients[plain:]), "draws": _draws(resampled)}
+    box = MixedBox(**_box(points, "new_tokens", "context_tokens", "decodes", "decode_context_tokens"))
+    return MixedLaw(crowd=best.crowd, box=box, **rest)
+
+
+def _estimates(values: Floats, resampled: Floats) -> list[Estimate]:
+    """Numbers with their 95 % intervals."""
+    low, high = np.percentile(resampled, (2.5, 97.5), axis=0)
+    return [
+        Estimate(value=value, low=min(a, value), high=max(b, value))
+        for value, a, b in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def _draws(resampled: Floats) -> list[list[float]]:
+    """Some of the refits, to seven digits."""
+    every = max(1, len(resampled) // DRAWS)
+    return [[float(f"{number:.7g}") for number in row] for row in resampled[::every].tolist()]
+
+
+def _surface(axes: Axes | None, nodes: Floats) -> RatioSurface | None:
+    if axes is None:
+        return None
+    rows = nodes.reshape(len(axes[0]), len(axes[1])).tolist()
+    return RatioSurface(tokens=list(axes[0]), context_tokens=list(axes[1]), log_ratio=rows)
 
 
 def _box(points: Sequence[Point], *axes: str) -> dict[str, tuple[int, int]]:
     """Smallest and largest measured value along each axis."""
     values = {axis: [getattr(point, axis) for point in points] for axis in axes}
     return {axis: (min(measured), max(measured)) for axis, measured in values.items()}
-
-
-def _holdout(fitted: Fitted, polished: Polished) -> Errors:
-    """How far the law is off on the points it never saw."""
-    kind = fitted.basis.kind
-    held = [i for i, point in enumerate(polished.points) if (point.kind, point.role) == (kind, "holdout")]
-    predicted_s = fitted.predict_s([polished.points[i] for i in held])
-    errors = np.abs(predicted_s / polished.medians_s()[held] - 1)
-    return Errors(
-        points=len(held),
-        mean_ratio=float(errors.mean()),
-        p95_ratio=float(np.percentile(errors, 95)),
-        worst_ratio=float(errors.max()),
-    )
-
-
-def _noise(visits: Sequence[Visit], polished: Polished, kind: Kind) -> Noise:
-    """Spread of visits and of single calls around their point."""
-    of_kind = [visit for visit in visits if visit.point.kind == kind]
-    groups = [log_s for log_s, point in zip(polished.log_s, polished.points, strict=True) if point.kind == kind]
-    typical_s = dict(zip(polished.points, polished.medians_s().tolist(), strict=True))
-    relative = np.concatenate([np.array(visit.timing.seconds) / typical_s[visit.point] for visit in of_kind])
-    return Noise(
-        between_visits_ratio=float(np.median([log_s.std(ddof=1) for log_s in groups])),
-        call_quantiles={str(q): float(np.quantile(relative, q)) for q in QUANTILES},
-    )

@@ -54,7 +54,7 @@ def draw_scaling(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> 
     """Throughput against the number of GPUs with the ideal line, and waiting beside it; one line per condition."""
     gpus_drawn = sorted({row["parallelism"] for row in rows})
     wide = gpus_drawn[-1] > LINEAR_UP_TO
-    with _figure(title, columns=2) as (figure, (left, right)):
+    with blank_figure(title, columns=2) as (figure, (left, right)):
         for colour, (label, line) in zip(_colours(), _lines(rows, conditions, "parallelism").items(), strict=False):
             gpus = [row["parallelism"] for row in line]
             _errorbar(left, gpus, [row["total_throughput"] for row in line], colour, label)
@@ -84,7 +84,7 @@ def draw_batching(title: str, rows: Sequence[Row], conditions: Sequence[Row]) ->
     lines = _lines(rows, conditions, "batch_size")
     if len(lines) > LINES_AGAINST_LIMIT:
         return _draw_frontier(title, rows)
-    with _figure(title, columns=2) as (figure, (left, right)):
+    with blank_figure(title, columns=2) as (figure, (left, right)):
         for colour, (label, line) in zip(_colours(), lines.items(), strict=False):
             sizes = [row["batch_size"] for row in line]
             prefix = f"{label}: " if label else ""
@@ -109,7 +109,7 @@ def draw_batching(title: str, rows: Sequence[Row], conditions: Sequence[Row]) ->
 def _draw_frontier(title: str, rows: Sequence[Row]) -> Figure:
     """Every arm as a point of throughput against tail latency; the Pareto front joins those that nothing beats."""
     points = [row for row in rows if row["e2e_p95_s"].mean is not None]
-    with _figure(title, columns=1) as (figure, (axes,)):
+    with blank_figure(title, columns=1) as (figure, (axes,)):
         for colour, size in zip(_colours(), sorted({row["batch_size"] for row in points}), strict=False):
             line = [_throughput_and_tail(row) for row in points if row["batch_size"] == size]
             axes.plot(*zip(*line, strict=True), "o-", ms=4, lw=1, color=colour, label=f"batch limit {size}")
@@ -145,11 +145,11 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure:
     """Where lookups were answered, with the static cache of equal memory marked, and the latency that follows."""
-    labels = _labels(conditions)
+    labels = labels_of(conditions)
     names = [f"{row['strategy']}\n{label}".strip() for row, label in zip(rows, labels, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name}\n{row['strategy_config']}" for name, row in zip(names, rows, strict=True)]
-    with _figure(title, columns=2) as (figure, (left, right)):
+    with blank_figure(title, columns=2) as (figure, (left, right)):
         bottoms = [0.0] * len(rows)
         for column, label, colour in TIERS:
             heights = [(row[column].mean or 0.0) / row["total_requests"] for row in rows]
@@ -166,7 +166,7 @@ def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Fi
         latencies = [row["avg_latency_ms"].scaled(SECONDS["ms"]) for row in rows]
         means = [latency.mean or 0.0 for latency in latencies]
         right.bar(names, means, 0.6, color="#d9822b")
-        right.errorbar(names, means, yerr=_reach(latencies), fmt="none", capsize=4, ecolor="black")
+        right.errorbar(names, means, yerr=reach_of(latencies), fmt="none", capsize=4, ecolor="black")
         right.set_title("Latency")
         right.set_ylabel("mean, s")
         for axes in (left, right):
@@ -175,7 +175,7 @@ def draw_cache(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Fi
 
 
 @contextmanager
-def _figure(title: str, columns: int) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+def blank_figure(title: str, columns: int) -> Iterator[tuple[Figure, Sequence[Axes]]]:
     """An empty figure in the house style, drawn without a display and without pyplot's global state."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -196,12 +196,12 @@ def _colours() -> Iterator[str]:
 def _lines(rows: Sequence[Row], conditions: Sequence[Row], x: str) -> dict[str, list[Row]]:
     """Rows with equal conditions, by rising `x`, under the label of what they were run with."""
     lines: dict[str, list[Row]] = {}
-    for row, label in zip(rows, _labels(conditions), strict=True):
+    for row, label in zip(rows, labels_of(conditions), strict=True):
         lines.setdefault(label, []).append(row)
     return {label: sorted(line, key=lambda row: float(row[x])) for label, line in lines.items()}
 
 
-def _labels(conditions: Sequence[Row]) -> list[str]:
+def labels_of(conditions: Sequence[Row]) -> list[str]:
     """Each condition in words, without what all have in common."""
     varying = [name for name in conditions[0] if len({str(condition.get(name)) for condition in conditions}) > 1]
     return [", ".join(f"{name} {condition[name]}" for name in varying if name in condition) for condition in conditions]
@@ -216,10 +216,11 @@ def _errorbar(
     axes: Axes, x: Sequence[float], values: Sequence[Interval], colour: str, label: str, *, ls: str = "-"
 ) -> None:
     means = [value.mean if value.mean is not None else float("nan") for value in values]
-    axes.errorbar(x, means, yerr=_reach(values), marker="o", ms=5, capsize=3, color=colour, label=label or None, ls=ls)
+    reach = reach_of(values)
+    axes.errorbar(x, means, yerr=reach, marker="o", ms=5, capsize=3, color=colour, label=label or None, ls=ls)
 
 
-def _reach(values: Sequence[Interval]) -> list[list[float]]:
+def reach_of(values: Sequence[Interval]) -> list[list[float]]:
     """How far each interval reaches below and above its mean, as matplotlib wants it."""
     below = [0.0 if v.mean is None or v.ci_low is None else v.mean - v.ci_low for v in values]
     above = [0.0 if v.mean is None or v.ci_high is None else v.ci_high - v.mean for v in values]

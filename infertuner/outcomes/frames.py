@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from infertuner.outcomes.metrics import Mask, durations, finished, view
-from infertuner.records import CacheLevel, CacheSizeColumns, Records, Status, StepColumns
+from infertuner.outcomes.latencies import durations
+from infertuner.outcomes.metrics import endings
+from infertuner.outcomes.window import Mask, view
+from infertuner.records import CacheLevel, CacheSizeColumns, Records, SegmentColumns, Status, StepColumns
 from infertuner.sources.requests import Key
 
 
@@ -26,14 +28,16 @@ def requests_frame(records: Records) -> pd.DataFrame:
     started_at_s, level = view(requests.started_at_s), view(requests.cache_level)
     not_started = np.isnan(started_at_s)
     not_looked_up = not_started & (level == CacheLevel.NONE)
+    no_share = not_started | (len(records.segments.gpu_id) == 0)
     gpu_id = view(requests.gpu_id)
     times = durations(records)
     columns = {
         "request_id": np.arange(len(asked)),
         "session_id": _session_ids(asked.session_id),
         "gpu_id": _integers(gpu_id, missing=gpu_id < 0),
-        "status": _words(finished(records).astype(np.int64), Status),
+        "status": _words(endings(records), Status),
         "arrived_at_s": view(requests.arrived_at_s),
+        "routed_at_s": view(requests.routed_at_s),
         "started_at_s": started_at_s,
         "first_token_at_s": view(requests.first_token_at_s),
         "finished_at_s": view(requests.finished_at_s),
@@ -44,6 +48,11 @@ def requests_frame(records: Records) -> pd.DataFrame:
         "batch_size": _integers(view(requests.batch_size), missing=not_started),
         "cache_level": _words(level - 1, (CacheLevel.LOCAL, CacheLevel.REMOTE, CacheLevel.MISS)),
         "fetch_s": np.where(not_looked_up, np.nan, view(requests.fetch_s)),
+        "prefill_s": np.where(no_share, np.nan, view(requests.prefill_s)),
+        "others_prefill_s": np.where(no_share, np.nan, view(requests.others_prefill_s)),
+        "others_decode_s": np.where(no_share, np.nan, view(requests.others_decode_s)),
+        "preemptions": view(requests.preemptions),
+        "retries": view(requests.retries),
         "wait_s": times.wait_s,
         "ttft_s": times.ttft_s,
         "tpot_s": times.tpot_s,
@@ -57,12 +66,17 @@ def steps_frame(records: Records) -> pd.DataFrame:
     return _frame(records.steps)
 
 
+def segments_frame(records: Records) -> pd.DataFrame:
+    """One row a stretch of equal iterations of a continuous engine."""
+    return _frame(records.segments)
+
+
 def cache_sizes_frame(records: Records) -> pd.DataFrame:
     """One row a change of a local cache's size, the initial size included."""
     return _frame(records.cache_sizes)
 
 
-def _frame(columns: StepColumns | CacheSizeColumns) -> pd.DataFrame:
+def _frame(columns: StepColumns | SegmentColumns | CacheSizeColumns) -> pd.DataFrame:
     named = {column.name: view(getattr(columns, column.name)) for column in fields(columns)}
     return pd.DataFrame(named, copy=False)
 

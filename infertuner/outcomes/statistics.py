@@ -49,7 +49,7 @@ def interval(values: Iterable[float | None], confidence: float = 0.95) -> Interv
     mean = float(sample.mean())
     if n == 1:
         return Interval(mean, None, None, 1)
-    t = float(special.stdtrit(n - 1, (1 + confidence) / 2))
+    t = student_quantile((1 + confidence) / 2, n - 1)
     half_width = t * float(sample.std(ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half_width, mean + half_width, n)
 
@@ -76,6 +76,11 @@ def paired_ratio(a: Values, b: Values, confidence: float = 0.95) -> Interval:
         return Interval(None, None, None, 0)
     logs = interval(np.log(first / second).tolist(), confidence)
     return Interval(_exp(logs.mean), _exp(logs.ci_low), _exp(logs.ci_high), logs.n)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """The value that a Student t variable of so many degrees of freedom stays below with this probability."""
+    return float(special.stdtrit(freedom, probability))
 
 
 def _present(values: Iterable[float | None]) -> Floats:

@@ -56,3 +56,8 @@ class Scenario:
                 "cluster.batcher: kind 'published' holds the GPU for the request it is about to run, so with a cache "
                 "it needs cache.fetch_occupies_gpu: true"
             )
+        if self.cluster.batcher.kind in ("continuous", "prefill_first") and self.cache:
+            raise ValueError(
+                f"cache: two-level caches serve static batches; kind {self.cluster.batcher.kind!r} keeps its own KV "
+                "blocks (enable_prefix_caching), so remove cache"
+            )

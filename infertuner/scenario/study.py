@@ -17,6 +17,7 @@ from infertuner.scenario.complaints import complain
 from infertuner.scenario.domains import Domain
 from infertuner.scenario.model import Scenario
 from infertuner.scenario.overrides import with_overrides, with_settings
+from infertuner.streams import Streams
 
 T = TypeVar("T")
 
@@ -153,7 +154,7 @@ def _expand(raw: dict[str, Any], source: _Source) -> Study:
             swept = dict(zip(sweep, values, strict=True))
             varied = replace(source, varied=(*variant, *swept))
             checked = varied.check(_scenario_type(), with_overrides(base, {**variant, **swept}))
-            checked.latency.model()  # reads what it reads now, so that a broken profile is found before anything runs
+            checked.latency.model(Streams(checked.seed))  # a broken profile is found before anything runs
             arms.append(Arm(variant, swept, checked))
     return Study(arms, raw, source.folder)
 

@@ -1,7 +1,7 @@
 """With whom a request runs: static batching policies. They decide on plain values and never wait themselves.
 
-A static batch is formed once and runs to its end. Iteration-level (continuous) batching replaces the whole serving loop
-and will be a sibling of `static.py`, not another policy here.
+A static batch is formed once and runs to its end. Iteration-level batching replaces the whole serving loop and lives
+in `continuous/`.
 """
 
 from __future__ import annotations

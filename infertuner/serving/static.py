@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
-from simpy import Environment, Event
+from simpy import Event
 
 from infertuner.latency.model import LatencyModel
-from infertuner.records import RequestColumns, StepColumns
+from infertuner.records import Records, Status
 from infertuner.serving.batchers import Batcher
+from infertuner.serving.clock import Clock
 from infertuner.serving.prefix_cache import NO_CACHE, Lookup, PrefixCache
 from infertuner.serving.request import Request
 
@@ -36,24 +37,28 @@ class StaticGpu:
     def __init__(
         self,
         *,
-        env: Environment,
+        clock: Clock,
         gpu_id: int,
         startup_s: float,
         batcher: Batcher,
         latency: LatencyModel,
         cache: PrefixCache | None,
-        output_tokens: Sequence[int],
-        requests: RequestColumns,
-        steps: StepColumns,
+        records: Records,
         answered: Callable[[Request, int], None],
     ) -> None:
-        self._env, self._gpu_id, self._startup_s = env, gpu_id, startup_s
+        self._clock, self._gpu_id, self._startup_s = clock, gpu_id, startup_s
         self._batcher, self._latency, self._cache = batcher, latency, cache
-        self._output_tokens, self._requests, self._steps, self._answered = output_tokens, requests, steps, answered
+        self._output_tokens = memoryview(records.asked.output_tokens)
+        self._requests, self._steps, self._answered = records.requests, records.steps, answered
+        self._iteration = 0
         self._waiting: deque[Request] = deque()
         self._fetched: dict[int, Lookup] = {}
         self._draining = False
         self._wake: Event | None = None
+
+    def start(self) -> None:
+        """Begin to start up."""
+        self._clock.process(self._serve())
 
     def submit(self, request: Request) -> None:
         """Put a request at the end of the queue."""
@@ -65,43 +70,36 @@ class StaticGpu:
         self._draining = True
         self._notify()
 
-    def serve(self) -> Process:
+    def stop(self) -> None:
+        """Batches are logged when they end."""
+
+    def _serve(self) -> Process:
         """The GPU's life: start up, then plan and run batches for ever."""
-        yield self._env.timeout(self._startup_s)
-        now_s = self._env.now
+        yield self._clock.wait_s(self._startup_s)
         while True:
             if not self._waiting:
-                now_s = yield from self._sleep(math.inf)
+                yield from self._sleep(math.inf)
                 continue
-            plan = self._batcher.plan(self._waiting, now_s, self._draining)
+            plan = self._batcher.plan(self._waiting, self._clock.now_s, self._draining)
             if plan.take == 0:
-                now_s = yield from self._sleep(plan.wait_until_s)
+                yield from self._sleep(plan.wait_until_s)
                 continue
             if plan.hold_s:
-                yield self._env.timeout(plan.hold_s)
+                yield self._clock.wait_s(plan.hold_s)
             batch = self._admit(plan.take)
             if batch:
                 yield from self._run(batch)
-            now_s = self._env.now
 
     def _notify(self) -> None:
         if self._wake is not None:
             self._wake.succeed()
             self._wake = None
 
-    def _sleep(self, until_s: float) -> Generator[Event, Any, float]:
-        """Wait for news or for an instant, whichever is first; the time to plan for is returned.
-
-        The sum of floats that SimPy calls now may fall one rounding short of `until_s`, and a deadline missed by a
-        rounding would be waited for again and again; hence the maximum.
-        """
-        self._wake = wake = self._env.event()
-        if until_s == math.inf:
-            yield wake
-        else:
-            yield wake | self._env.timeout(until_s - self._env.now)
+    def _sleep(self, until_s: float) -> Process:
+        """Wait for news or for an instant, whichever is first."""
+        self._wake = wake = self._clock.event()
+        yield wake if until_s == math.inf else wake | self._clock.wait_until_s(until_s)
         self._wake = None
-        return self._env.now if wake.triggered else max(until_s, self._env.now)
 
     def _admit(self, take: int) -> list[Member]:
         """Take the oldest requests off the queue; those that must first fetch their prefix are set aside meanwhile."""
@@ -120,7 +118,7 @@ class StaticGpu:
     def _look_up(self, request: Request) -> Lookup:
         if self._cache is None:
             return NO_CACHE
-        lookup = self._cache.look_up(request, self._env.now)
+        lookup = self._cache.look_up(request, self._clock.now_s)
         row = request.request_id
         self._requests.cache_level[row] = lookup.level
         self._requests.cached_tokens[row] = lookup.cached_tokens
@@ -136,7 +134,7 @@ class StaticGpu:
             self._waiting.insert(sum(1 for _ in ahead), request)
             self._notify()
 
-        self._env.timeout(lookup.fetch_s).callbacks.append(done)
+        self._clock.wait_s(lookup.fetch_s).callbacks.append(done)
 
     def _run(self, batch: list[Member]) -> Process:
         """Prefill, then decode until the last member is answered.
@@ -144,30 +142,41 @@ class StaticGpu:
         The batch is padded: to its longest prompt, and to the most tokens any member still has to prefill.
         """
         size = len(batch)
-        started_at_s = self._env.now
+        started_at_s = self._clock.now_s
         occupied_s = self._occupied_s(batch)
         prompt_tokens = max(member.request.prompt_tokens for member in batch)
         new_tokens = max(member.request.prompt_tokens - member.lookup.cached_tokens for member in batch)
         prefill_s = self._latency.prefill_s(
             batch_size=size, new_tokens=new_tokens, cached_tokens=prompt_tokens - new_tokens
         )
+        prefill_s *= self._noise(1)
         pending_s = occupied_s + prefill_s
-        self._stamp_start(batch, started_at_s, started_at_s + pending_s)
+        self._stamp_start(batch, started_at_s, prefill_s, started_at_s + pending_s)
         decoded, decode_s, running = 0, 0.0, size
         for leavers, until in self._departures(batch):
             if until > decoded:
                 seconds = self._latency.decode_s(
                     batch_size=running, context_tokens=prompt_tokens + 1 + decoded, steps=until - decoded
                 )
+                seconds *= self._noise(until - decoded)
                 decode_s += seconds
                 pending_s += seconds
-            yield self._env.timeout(pending_s)
+            yield self._clock.wait_s(pending_s)
             pending_s = 0.0
             decoded = until
             running -= len(leavers)
             for member in leavers:
                 self._finish(member)
         self._stamp_step(started_at_s, size, occupied_s, prefill_s, decode_s)
+
+    def _noise(self, steps: int) -> float:
+        """The mean multiplier of this GPU's next iterations."""
+        noise = self._latency.noise
+        if noise is None:
+            return 1.0
+        plain, _ = noise.sums(self._iteration, steps)
+        self._iteration += steps
+        return plain / (1000 * steps)
 
     def _occupied_s(self, batch: list[Member]) -> float:
         """Seconds the GPU stands still for the cache: transfers of a batch share one link, one after the other."""
@@ -182,15 +191,19 @@ class StaticGpu:
         ordered = sorted(batch, key=lambda member: member.output_tokens)
         return [(list(group), tokens - 1) for tokens, group in groupby(ordered, lambda member: member.output_tokens)]
 
-    def _stamp_start(self, batch: list[Member], started_at_s: float, first_token_at_s: float) -> None:
+    def _stamp_start(
+        self, batch: list[Member], started_at_s: float, prefill_s: float, first_token_at_s: float
+    ) -> None:
         for member in batch:
             row = member.request.request_id
             self._requests.started_at_s[row] = started_at_s
+            self._requests.prefill_s[row] = prefill_s
             self._requests.first_token_at_s[row] = first_token_at_s
             self._requests.batch_size[row] = len(batch)
 
     def _finish(self, member: Member) -> None:
-        self._requests.finished_at_s[member.request.request_id] = self._env.now
+        self._requests.finished_at_s[member.request.request_id] = self._clock.now_s
+        self._requests.status[member.request.request_id] = Status.FINISHED
         if self._cache is not None:
             self._cache.insert(member.request, member.output_tokens)
         self._answered(member.request, self._gpu_id)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infertuner import units
 from infertuner.errors import TraceError
-from infertuner.sources.requests import Floats, Ints
+from infertuner.sources.requests import Floats, Ints, PrefixBlocks
 from infertuner.sources.trace_columns import (
     INSTANT,
     NUMBER,
@@ -27,9 +27,6 @@ from infertuner.sources.trace_columns import (
 
 Keys: TypeAlias = NDArray[np.int64] | NDArray[np.object_]
 
-MOONCAKE_BLOCK_TOKENS = 512
-"""Prompt tokens behind one hash of a Mooncake trace."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -42,8 +39,10 @@ class Rows:
     prompt_tokens: Ints
     prefix_tokens: Ints
     output_tokens: Ints
+    blocks: PrefixBlocks | None = None
+    priority: Ints | None = None
 
-    def take(self, rows: Ints | NDArray[np.bool_]) -> Rows:
+    def take(self, rows: Ints) -> Rows:
         """The chosen rows, in the chosen order."""
         return Rows(
             self.at_s[rows],
@@ -51,11 +50,13 @@ class Rows:
             self.prompt_tokens[rows],
             self.prefix_tokens[rows],
             self.output_tokens[rows],
+            _take_blocks(self.blocks, rows) if self.blocks else None,
+            None if self.priority is None else self.priority[rows],
         )
 
 
 def own_csv(path: Path) -> Rows:
-    """`arrived_at_s,prompt_tokens,output_tokens[,session_id,prefix_tokens]`, as the simulator uses the words.
+    """`arrived_at_s,prompt_tokens,output_tokens[,session_id,prefix_tokens,priority]`, as the simulator uses the words.
 
     Instants are those of the simulated clock. A request with an empty session_id is a session of its own.
     """
@@ -66,7 +67,11 @@ def own_csv(path: Path) -> Rows:
             Column("prompt_tokens", WHOLE, at_least=1),
             Column("output_tokens", WHOLE, at_least=1),
         ],
-        [Column("session_id", TEXT), Column("prefix_tokens", WHOLE, at_least=0, below="prompt_tokens")],
+        [
+            Column("session_id", TEXT),
+            Column("prefix_tokens", WHOLE, at_least=0, below="prompt_tokens"),
+            Column("priority", WHOLE),
+        ],
     )
     return Rows(
         at_s=table["arrived_at_s"].to_numpy(),
@@ -74,6 +79,7 @@ def own_csv(path: Path) -> Rows:
         prompt_tokens=table["prompt_tokens"].to_numpy(),
         prefix_tokens=_whole_or_zeros(table, "prefix_tokens"),
         output_tokens=table["output_tokens"].to_numpy(),
+        priority=_whole_or_zeros(table, "priority") if "priority" in table.column_names else None,
     )
 
 
@@ -131,10 +137,11 @@ def burstgpt(path: Path) -> Rows:
     )
 
 
-def mooncake(path: Path) -> Rows:
-    """Mooncake traces (Qin et al., FAST 2025): milliseconds, token counts and one hash per 512-token prefix block.
+def mooncake(path: Path, block_tokens: int) -> Rows:
+    """Mooncake traces (Qin et al., FAST 2025): milliseconds, token counts and one hash per block of the prompt.
 
-    The first request is sent at 0. Sessions are found by `conversations`.
+    The first request is sent at 0. Sessions are found by `conversations`. A last, partial block has a hash but no place
+    in a prefix cache, which keeps full blocks only.
     """
     table = read_json_lines(
         path,
@@ -148,13 +155,16 @@ def mooncake(path: Path) -> Rows:
     at_s = table["timestamp"].to_numpy() * units.SECONDS["ms"]
     prompt_tokens = table["input_length"].to_numpy()
     blocks = table["hash_ids"].combine_chunks()
-    session_id, known_blocks = conversations(blocks.flatten().to_numpy(), blocks.value_lengths().to_numpy())
+    hashes, lengths = blocks.flatten().to_numpy(), blocks.value_lengths().to_numpy().astype(np.int64)
+    session_id, known_blocks = conversations(hashes, lengths)
+    listed = PrefixBlocks(block_tokens, hashes, np.concatenate([[0], np.cumsum(lengths)]))
     return Rows(
         at_s=at_s - at_s.min(),
         session_id=session_id,
         prompt_tokens=prompt_tokens,
-        prefix_tokens=np.minimum(known_blocks * MOONCAKE_BLOCK_TOKENS, prompt_tokens - 1),
+        prefix_tokens=np.minimum(known_blocks * block_tokens, prompt_tokens - 1),
         output_tokens=table["output_length"].to_numpy(),
+        blocks=_take_blocks(listed, np.arange(len(lengths)), np.minimum(lengths, prompt_tokens // block_tokens)),
     )
 
 
@@ -179,6 +189,14 @@ def conversations(hashes: Ints, lengths: Ints) -> tuple[Ints, Ints]:
     while (session[session] != session).any():
         session = session[session]
     return session, np.where(continues, known, 0)
+
+
+def _take_blocks(blocks: PrefixBlocks, rows: Ints, most: Ints | None = None) -> PrefixBlocks:
+    """The blocks of the chosen rows, in the chosen order; of each row at most its first `most`."""
+    lengths = np.diff(blocks.offsets)[rows] if most is None else most
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    which = np.arange(offsets[-1]) + np.repeat(blocks.offsets[:-1][rows] - offsets[:-1], lengths)
+    return PrefixBlocks(blocks.block_tokens, blocks.ids[which], offsets)
 
 
 def _session_ids(table: Any, name: str) -> Keys:

@@ -14,7 +14,6 @@ from infertuner.streams import Streams
 _READERS = {
     "csv": trace_formats.own_csv,
     "azure_2023": trace_formats.azure_2023,
-    "mooncake": trace_formats.mooncake,
     "burstgpt": trace_formats.burstgpt,
 }
 
@@ -28,6 +27,8 @@ class Trace:
     """The trace file; a relative path starts at the scenario's folder."""
     format: Literal["csv", "azure_2023", "mooncake", "burstgpt"]
     """How the file is written: `csv` is InferTuner's own, the others are public traces as published."""
+    block_tokens: Count = 512
+    """Prompt tokens behind one hash of a `mooncake` file; other formats have none."""
     requests: Count | None = None
     """Use at most so many requests, the earliest; all of them without."""
     speedup: Positive = 1.0
@@ -38,7 +39,10 @@ class Trace:
 
     def sample(self, streams: Streams) -> Requests:
         """The requests of one replication; only the jitter is random."""
-        rows = _READERS[self.format](self.path)
+        if self.format == "mooncake":
+            rows = trace_formats.mooncake(self.path, self.block_tokens)
+        else:
+            rows = _READERS[self.format](self.path)
         rows = rows.take(np.argsort(rows.at_s, kind="stable")[: self.requests])
         at_s = rows.at_s + self.jitter_s * streams.get("arrivals").random(len(rows.at_s))
         order = np.argsort(at_s, kind="stable")
@@ -49,4 +53,6 @@ class Trace:
             prompt_tokens=rows.prompt_tokens,
             prefix_tokens=rows.prefix_tokens,
             output_tokens=rows.output_tokens,
+            blocks=rows.blocks,
+            priority=rows.priority,
         )

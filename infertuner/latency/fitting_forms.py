@@ -1,0 +1,186 @@
+"""Fitting each candidate form to measured points: non-negative least squares, or a robust fit of log error.
+
+A door to scipy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import RBFInterpolator
+from scipy.optimize import least_squares, nnls
+
+from infertuner.latency.forms import TERMS, Axes, LawKind, Roofline, Shape, Work
+
+Floats = NDArray[np.float64]
+SHARPEST = 12.0
+"""p of the p-norm above which a rounded corner cannot be told from a sharp one."""
+NODES = 7
+"""Nodes of a ratio along each axis."""
+SMOOTHING = 0.3
+"""How far the ratio may stay away from the points: the weight of its bending against their misfit."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Measured steps of one kind: what they do, how long they take, how much each counts."""
+
+    kind: LawKind
+    work: list[Work]
+    seconds: Floats
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.work)
+
+    def only(self, chosen: NDArray[np.int_]) -> Data:
+        """Some of the points."""
+        return Data(self.kind, [self.work[i] for i in chosen], self.seconds[chosen], self.weights[chosen])
+
+    def column(self, amount: str) -> Floats:
+        """One amount of the work of every point."""
+        return np.array([getattr(work, amount) for work in self.work], dtype=np.float64)
+
+    def terms(self) -> list[Floats]:
+        """What the linear coefficients multiply."""
+        return [self.column(amount) for amount in ("entries", "sequences", "pairs")[: len(TERMS[self.kind])]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A form with the numbers that fit some data best."""
+
+    shape: Shape
+    coefficients: Floats
+
+    def predict_s(self, work: Sequence[Work]) -> Floats:
+        """Seconds of each work."""
+        law = self.shape.law(self.coefficients.tolist())
+        return np.array([law(each) for each in work])
+
+
+class Form(Protocol):
+    """Fits one form. `knots` keeps those of an earlier fit, so that a refit to resampled data has the same shape."""
+
+    def __call__(self, data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+        """The form with the numbers that fit best."""
+        ...
+
+
+def piecewise(segments: int) -> Form:
+    """Straight lines between knots that are spread over the measured sizes.
+
+    Seconds may fall from one knot to the next, because they do: a CPU's kernels take 4 rows faster than 3.
+    """
+
+    def fit(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+        shape = Shape(data.kind, knots or spread_knots(data.column("tokens").astype(int).tolist(), segments))
+        return Candidate(shape, solve(_columns(data, _hats(data, shape)), data.seconds, data.weights))
+
+    return fit
+
+
+def hinge(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+    """Flat up to some number of tokens and straight from there; the bend is the measured size that fits best."""
+    tokens = data.column("tokens")
+    sizes = sorted({int(size) for size in tokens})
+    best, least = None, np.inf
+    for bend in knots[1:2] if knots else sizes[1:-1] or sizes[:1]:
+        columns = _columns(data, [np.ones_like(tokens), np.maximum(tokens - bend, 0.0)])
+        found = solve(columns, data.seconds, data.weights)
+        misfit = float(np.sum((data.weights * (columns @ found / data.seconds - 1)) ** 2))
+        if misfit < least:
+            corners = tuple(dict.fromkeys((sizes[0], bend, sizes[-1])))
+            at_corners = [found[0] + found[1] * max(0, corner - bend) for corner in corners]
+            best, least = Candidate(Shape(data.kind, corners), np.array([*at_corners, *found[2:]])), misfit
+    assert best is not None
+    return best
+
+
+def roofline(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+    """A roofline with a rounded corner, fitted to log error so that far points do not rule."""
+    tokens, terms = data.column("tokens"), data.terms()
+    start = hinge(data).coefficients
+    first, last, curve_end = start[0], start[-len(terms) - 1], len(start) - len(terms)
+    least_s = 1e-4 * float(np.min(data.seconds))
+    slope_s = max((last - first) / float(np.max(tokens)), least_s / float(np.max(tokens)))
+    scales = [least_s / float(np.max(term)) for term in terms]
+    guess = np.log([
+        max(0.3 * first, least_s), max(0.7 * first, least_s), slope_s, 3.0,
+        *np.maximum(start[curve_end:], scales),
+    ])  # fmt: skip
+    log_s = np.log(data.seconds)
+
+    def misfit(logs: Floats) -> Floats:
+        fixed_s, weights_s, token_s, sharpness, *linear = np.exp(logs)
+        predicted_s = Roofline(fixed_s, weights_s, token_s, sharpness)(tokens)  # type: ignore[arg-type]
+        predicted_s = predicted_s + sum(c * term for c, term in zip(linear, terms, strict=True))
+        return np.asarray(data.weights * (np.log(predicted_s) - log_s))
+
+    low = np.full(len(guess), -np.inf)
+    high = np.full(len(guess), np.inf)
+    low[3], high[3] = 0.0, np.log(SHARPEST)
+    scale = float(np.mean(data.weights)) * 0.03
+    found = least_squares(misfit, guess, bounds=(low, high), loss="soft_l1", f_scale=scale, max_nfev=200)
+    return Candidate(Shape(data.kind, None), np.exp(found.x))
+
+
+def with_ratio(base: Form) -> Form:
+    """Another form times a smooth ratio of what was measured to what it says."""
+
+    def fit(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+        plain = base(data, knots)
+        misfit = np.log(data.seconds / plain.predict_s(data.work))
+        axes, nodes = smooth_ratio(data.column("tokens"), _contexts(data), misfit)
+        return Candidate(replace(plain.shape, axes=axes), np.concatenate([plain.coefficients, nodes]))
+
+    return fit
+
+
+def smooth_ratio(across: Floats, along: Floats, misfit: Floats) -> tuple[Axes, Floats]:
+    """Nodes of a smooth surface through log ratios over the logarithms of two amounts, and its values there."""
+    places = np.log(np.column_stack([across, along]))
+    low = places.min(axis=0)
+    high = np.maximum(places.max(axis=0), low + 1e-3)
+    places, where = np.unique((places - low) / (high - low), axis=0, return_inverse=True)
+    values = np.bincount(where.ravel(), weights=misfit) / np.bincount(where.ravel())
+    surface = RBFInterpolator(places, values, kernel="linear", smoothing=SMOOTHING, degree=0)
+    steps = np.linspace(0.0, 1.0, NODES)
+    grid = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    first, second = (tuple(np.exp(lo + (hi - lo) * steps).tolist()) for lo, hi in zip(low, high, strict=True))
+    return (first, second), np.asarray(surface(grid))
+
+
+def solve(columns: Floats, seconds: Floats, weights: Floats) -> Floats:
+    """Non-negative coefficients with the least weighted squared relative error."""
+    scaled = columns * (weights / seconds)[:, None]
+    norms = np.linalg.norm(scaled, axis=0)
+    norms[norms == 0] = 1.0
+    coefficients, _ = nnls(scaled / norms, weights)
+    return np.asarray(coefficients / norms)
+
+
+def spread_knots(tokens: Sequence[int], segments: int) -> tuple[int, ...]:
+    """Knots from the smallest to the largest number of tokens, with about as many distinct sizes in each segment."""
+    sizes = sorted(set(tokens))
+    return tuple(sorted({sizes[round(i * (len(sizes) - 1) / segments)] for i in range(segments + 1)}))
+
+
+def _hats(data: Data, shape: Shape) -> list[Floats]:
+    """A column a knot, whose coefficient is the seconds there."""
+    assert shape.knots is not None
+    tokens = data.column("tokens")
+    return [np.interp(tokens, shape.knots, hat) for hat in np.eye(len(shape.knots))]
+
+
+def _columns(data: Data, curve: list[Floats]) -> Floats:
+    return np.column_stack([*curve, *data.terms()])
+
+
+def _contexts(data: Data) -> Floats:
+    """Mean KV entries that a token attends to."""
+    return np.maximum(1.0, data.column("pairs") / data.column("tokens"))

@@ -1,0 +1,1 @@
+"""Profiles from published measurements: one file a format, each turning a path into seconds of whole iterations."""

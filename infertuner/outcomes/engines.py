@@ -1,0 +1,110 @@
+"""How full the batches were, how busy the GPUs and how long the gaps between tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from infertuner.outcomes.segments import Gaps, first_durations_s, iterations, kv_growth_blocks, stood_still
+from infertuner.outcomes.window import PERCENTILES, Metrics, Window, carried_percentiles, finished, mean, view
+from infertuner.records import Records
+from infertuner.sources.requests import Floats
+
+ITL = ("itl_mean_s", *(f"itl_p{q}_s" for q in PERCENTILES))
+TOLERANCE_S = 1e-9
+"""What rounding may take from an iteration that ends with the run."""
+
+
+def measured_engines(records: Records, window: Window) -> Metrics:
+    """Gaps, batches, work and memory of all GPUs; what one kind of batching cannot answer is None."""
+    continuous = len(records.segments.gpu_id) > 0
+    busy_s = _busy_s(records, window) if continuous else _static_busy_s(records, window)
+    gpu_seconds_per_s = window.rate_per_s(busy_s)
+    return {
+        **(_iterations(records, window) if continuous else _batches(records, window)),
+        "utilization_ratio": None if gpu_seconds_per_s is None else gpu_seconds_per_s / records.num_gpus,
+        **_kv_usage(records, window),
+    }
+
+
+def _batches(records: Records, window: Window) -> Metrics:
+    """Static batches keep no instants of single tokens, so they have no gaps."""
+    started_at_s, batch_size = view(records.steps.started_at_s), view(records.steps.batch_size)
+    return {
+        **dict.fromkeys(ITL),
+        "iterations": None,
+        "batch_size_mean": mean(batch_size[started_at_s >= window.since_s]),
+    }
+
+
+def _iterations(records: Records, window: Window) -> Metrics:
+    """One walk over the iterations that lie within the window."""
+    decodes = view(records.segments.decodes)
+    sequences = decodes + view(records.segments.prefills)
+    gaps, count, members = Gaps(), 0, 0
+    for some in iterations(records):
+        ended_at_s = some.started_at_s + some.duration_s
+        inside = (some.started_at_s >= window.since_s) & (ended_at_s <= window.until_s + TOLERANCE_S)
+        row = some.row[inside]
+        gaps.add(some.duration_s[inside], decodes[row])
+        count += len(row)
+        members += int(sequences[row].sum())
+    _lengthen(gaps, records, window)
+    stalls = records.stalls
+    since_s, until_s = view(stalls.last_token_at_s), view(stalls.next_token_at_s)
+    inside = since_s >= window.since_s
+    gaps.add((until_s - since_s)[inside], np.ones(int(inside.sum()), dtype=np.int64))
+    carried = carried_percentiles(gaps.count)
+    return {
+        "itl_mean_s": gaps.mean_s(),
+        **{f"itl_p{q}_s": gaps.percentile_s(q) if q in carried else None for q in PERCENTILES},
+        "iterations": count,
+        "batch_size_mean": members / count if count else None,
+    }
+
+
+def _lengthen(gaps: Gaps, records: Records, window: Window) -> None:
+    """Put the gaps of sequences that stood still for whole prefills where they belong."""
+    rows, waited_s, sequences = stood_still(records)
+    inside = view(records.segments.started_at_s)[rows] >= window.since_s
+    rows, waited_s, sequences = rows[inside], waited_s[inside], sequences[inside]
+    iteration_s = first_durations_s(records, rows)
+    gaps.add(iteration_s, -sequences)
+    gaps.add(iteration_s + waited_s, sequences)
+
+
+def _busy_s(records: Records, window: Window) -> float:
+    """GPU seconds spent on iterations within the window."""
+    segments = records.segments
+    return float(window.overlap_s(view(segments.started_at_s), view(segments.ended_at_s)).sum())
+
+
+def _static_busy_s(records: Records, window: Window) -> float:
+    """GPU seconds spent on batches within the window.
+
+    The batch that the horizon cuts short has no row of its own, but its members have started and not finished.
+    """
+    steps, requests = records.steps, records.requests
+    start_s = view(steps.started_at_s)
+    end_s = start_s + view(steps.fetch_s) + view(steps.prefill_s) + view(steps.decode_s)
+    started_at_s = view(requests.started_at_s)
+    cut = ~np.isnan(started_at_s) & ~finished(records)
+    _, one_each = np.unique(view(requests.gpu_id)[cut], return_index=True)
+    cut_start_s = started_at_s[cut][one_each]
+    cut_end_s = np.full_like(cut_start_s, records.ended_at_s)
+    return float(window.overlap_s(start_s, end_s).sum() + window.overlap_s(cut_start_s, cut_end_s).sum())
+
+
+def _kv_usage(records: Records, window: Window) -> Metrics:
+    """Blocks that running requests held, over the blocks there are."""
+    segments, capacity = records.segments, np.asarray(records.kv_blocks, dtype=np.float64)
+    if not len(segments.gpu_id) or not capacity.size:
+        return {"kv_usage_mean_ratio": None, "kv_usage_max_ratio": None}
+    held_s = window.overlap_s(view(segments.started_at_s), view(segments.ended_at_s))
+    blocks = view(segments.kv_blocks)
+    used: Floats = (blocks - kv_growth_blocks(records) / 2) * held_s
+    used_per_s = window.rate_per_s(float(used.sum()))
+    shares = (blocks / capacity[view(segments.gpu_id)])[held_s > 0]
+    return {
+        "kv_usage_mean_ratio": None if used_per_s is None else used_per_s / float(capacity.sum()),
+        "kv_usage_max_ratio": float(shares.max()) if shares.size else None,
+    }

@@ -1,0 +1,83 @@
+"""One run of a workload, measured or simulated, in the few columns that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from infertuner.records import Records
+from infertuner.sources.requests import Floats, Ints
+
+LATENCIES = ("ttft", "tpot", "e2e")
+"""Metrics with one value a request."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Requests in the order in which they were sent, shape (n,); NaN where a request was not answered."""
+
+    arrived_at_s: Floats
+    first_token_at_s: Floats
+    finished_at_s: Floats
+    prompt_tokens: Ints
+    output_tokens: Ints
+    gaps_s: Sequence[Floats] = ()
+    """Gaps between tokens, gathered by what shares its luck: a request's, or a batch's; empty when unknown."""
+
+    def latencies_s(self, metric: str) -> Floats:
+        """TTFT, TPOT or end-to-end latency of each request, shape (n,).
+
+        TPOT is (e2e - ttft) / (output tokens - 1) as vLLM's benchmark has it; a single token has none.
+        """
+        if metric == "ttft":
+            return np.asarray(self.first_token_at_s - self.arrived_at_s)
+        if metric == "e2e":
+            return np.asarray(self.finished_at_s - self.arrived_at_s)
+        gaps = np.where(self.output_tokens > 1, self.output_tokens - 1.0, np.nan)
+        return np.asarray((self.finished_at_s - self.first_token_at_s) / gaps)
+
+    @property
+    def finished(self) -> int:
+        """Requests answered."""
+        return int(np.sum(~np.isnan(self.finished_at_s)))
+
+    @property
+    def makespan_s(self) -> float:
+        """From the first request sent to the last answered."""
+        return float(np.nanmax(self.finished_at_s) - np.nanmin(self.arrived_at_s))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that was measured, and what the simulation says of the same requests."""
+
+    arm: str
+    """How its arm differs from the others; empty when there is one."""
+    replication: int
+    measured: Run
+    simulated: Run
+    corrected: Run | None = None
+    """The simulation at the speed the machine had during this run, where that was measured."""
+    again: Run | None = None
+    """The same run measured once more: how far reality is from itself."""
+    drift_ratio: float | None = None
+    """Seconds of a step that was timed between the others, relative to what the profile says of it."""
+
+
+def run_of(records: Records, gaps_s: Sequence[Floats] = ()) -> Run:
+    """The columns of a simulated run."""
+    requests = records.requests
+    return Run(
+        arrived_at_s=_floats(requests.arrived_at_s),
+        first_token_at_s=_floats(requests.first_token_at_s),
+        finished_at_s=_floats(requests.finished_at_s),
+        prompt_tokens=records.asked.prompt_tokens,
+        output_tokens=records.asked.output_tokens,
+        gaps_s=gaps_s,
+    )
+
+
+def _floats(column: Sequence[float]) -> Floats:
+    return np.array(column, dtype=np.float64)
