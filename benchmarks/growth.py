@@ -2,7 +2,8 @@
 
     python benchmarks/growth.py
 
-Load per GPU stays the same throughout (arrivals at 3/s for 211 output tokens), so only one thing grows at a time.
+Offered tokens per second and GPU stay the same throughout (arrivals at 3/s for 211 output tokens and five times as many
+prompt tokens), so only one thing grows at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from peers import HEADER, PROJECT, run
@@ -30,11 +32,11 @@ COLUMNS = ("grows", "requests", "output_tokens", "gpus", "simulated_s", "whole_s
 
 
 def workload(path: Path, n: int, output_tokens: int, gpus: int) -> Path:
-    """A request file: Poisson arrivals, lognormal prompts (mean 1,000), geometric outputs; at most 4 times the mean."""
+    """A request file: Poisson arrivals, lognormal prompts five times as long as the geometric outputs."""
     chance = np.random.default_rng(0)
     rate_per_s = 3.0 * gpus * OUTPUT_TOKENS / output_tokens
     at_s = chance.exponential(1 / rate_per_s, n).cumsum()
-    prompt = chance.lognormal(np.log(1000) - 0.32, 0.8, n).clip(1, 4000).astype(int)
+    prompt = (5 * output_tokens * chance.lognormal(-0.32, 0.8, n)).clip(1, 20 * output_tokens).astype(int)
     output = chance.geometric(1 / output_tokens, n).clip(1, 4 * output_tokens)
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -43,7 +45,7 @@ def workload(path: Path, n: int, output_tokens: int, gpus: int) -> Path:
     return path
 
 
-def measure(grows: str, point: tuple[int, int, int], repeats: int, folder: Path) -> dict[str, object]:
+def measure(grows: str, point: tuple[int, int, int], repeats: int, folder: Path) -> dict[str, Any]:
     """One row of the table: medians of the repeats."""
     n, output_tokens, gpus = point
     path = workload(folder / "asked.csv", n, output_tokens, gpus)
@@ -61,37 +63,40 @@ def measure(grows: str, point: tuple[int, int, int], repeats: int, folder: Path)
     return dict(zip(COLUMNS, row, strict=True))
 
 
-def draw(rows: list[dict[str, object]], path: Path) -> None:
-    """Microseconds and events a request, and memory, over what grows."""
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Time, events and memory over what grows."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, len(CURVES), figsize=(10, 5), sharex="col", sharey="row", layout="constrained")
-    for (above, below), (grows, points) in zip(axes.T, CURVES.items(), strict=True):
+    figure, axes = plt.subplots(3, len(CURVES), figsize=(10, 7), sharex="col", sharey="row", layout="constrained")
+    for (times, counts, memory), (grows, points) in zip(axes.T, CURVES.items(), strict=True):
         curve = [row for row in rows if row["grows"] == grows]
         x = [row[grows] for row in curve]
-        above.loglog(x, [1e6 * row["simulated_s"] / row["requests"] for row in curve], "o-", label="simulation alone")
-        above.loglog(x, [1e6 * row["whole_s"] / row["requests"] for row in curve], "s--", label="whole process")
-        below.loglog(x, [row["peak_bytes"] / 1e6 for row in curve], "o-")
-        below.set_xlabel(grows.replace("_", " ").replace("gpus", "GPUs"))
-        fixed = [f"{points[0][0]:,} requests" if grows != "requests" else "one GPU"]
-        above.set_title(fixed[0], fontsize="medium")
-        below.set_xticks(x, [f"{value:,}" for value in x])
-        below.minorticks_off()
-        for axis in (above, below):
+        times.loglog(x, [1e6 * row["simulated_s"] / row["requests"] for row in curve], "o-", label="simulation alone")
+        times.loglog(x, [1e6 * row["whole_s"] / row["requests"] for row in curve], "s--", label="whole process")
+        counts.loglog(x, [row["events"] / row["requests"] for row in curve], "o-", label="events")
+        counts.loglog(x, [row["iterations"] / row["requests"] for row in curve], "s--", label="iterations")
+        memory.semilogx(x, [row["peak_bytes"] / 1e6 for row in curve], "o-")
+        memory.set_ylim(bottom=0)
+        memory.set_xlabel(grows.replace("_", " ").replace("gpus", "GPUs"))
+        memory.set_xticks(x, [f"{value / 1e6:g} M" if value >= 1e6 else f"{value:,}" for value in x])
+        memory.minorticks_off()
+        times.set_title("one GPU" if grows == "requests" else f"{points[0][0]:,} requests", fontsize="medium")
+        for axis in (times, counts, memory):
             axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("µs a request")
-    axes[1][0].set_ylabel("peak memory, MB")
-    axes[0][0].legend(frameon=False)
+    for axis, name in zip(axes[:, 0], ("µs a request", "a request", "peak memory, MB"), strict=True):
+        axis.set_ylabel(name)
+    for axis in axes[:2, -1]:
+        axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
 def main() -> None:
     """Measure, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="default: docs/")
     asked = parser.parse_args()
     with TemporaryDirectory() as name:

@@ -62,7 +62,7 @@ def growth(queue: str, load: float, n: int, rng: np.random.Generator) -> Metrics
     return queue_growth(Records(asked, requests, StepColumns(), CacheSizeColumns(), gpus, 0.0, events=0))
 
 
-def cell(queue: str, load: float, n: int, replications: int, runs: int, rng: np.random.Generator) -> str:
+def cell(queue: str, load: float, *, n: int, replications: int, runs: int, rng: np.random.Generator) -> str:
     """Percent of runs called saturated / stable."""
     found = [saturation([growth(queue, load, n, rng) for _ in range(replications)]) for _ in range(runs)]
     return " / ".join(f"{100 * found.count(verdict) / runs:.0f}" for verdict in ("saturated", "stable"))
@@ -77,7 +77,9 @@ def main() -> None:
     print("|---|---" + "|---" * len(columns) + "|")
     for queue in QUEUES:
         for load in LOADS:
-            cells = [cell(queue, load, n, r, max(1, runs // r) if r > 1 else runs, rng) for _, n, r in columns]
+            cells = [
+                cell(queue, load, n=n, replications=r, runs=runs // (3 if r > 1 else 1), rng=rng) for _, n, r in columns
+            ]
             print(f"| {queue} | {load:g} | " + " | ".join(cells) + " |", flush=True)
 
 

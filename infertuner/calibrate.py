@@ -34,6 +34,7 @@ from infertuner.outcomes.console import print_table
 from infertuner.validation.step_profile import SUFFIXES, import_results
 
 SEED = 0
+BUDGET_S = {"cpu": 150.0, "cuda": 300.0}
 ASSUMED_GPU_BYTES = 80 * 2**30
 """Memory of the GPU a dry run imagines where there is none."""
 EXAMPLE = "example: python -m infertuner.calibrate --model cpu-25m --device cpu --budget-s 150"
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", metavar="SIZES", help="instead of --model: layers=..,hidden=..,heads=..,...")
     parser.add_argument("--tp", type=int, default=1, metavar="N", help="measure one of N tensor-parallel shards (1)")
     parser.add_argument("--dtype", choices=list(DTYPE_BYTES), help="default: fp32, bf16 on CUDA")
-    parser.add_argument("--budget-s", type=float, default=150.0, metavar="N", help="measure for at most N s (150)")
+    parser.add_argument("--budget-s", type=float, metavar="N", help="measure for at most N s (150, 300 on CUDA)")
     parser.add_argument("--threads", type=int, default=max(1, cores - 1), metavar="N", help="default: cores - 1")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: calibration/<hardware>-<model>.json")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="for the figure; default: beside the profile")
@@ -80,13 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _calibrate(asked: argparse.Namespace) -> int:
     for key, value in (("--budget-s", asked.budget_s), ("--threads", asked.threads)):
-        if not value > 0:
+        if value is not None and not value > 0:
             raise CalibrationError(f"{key}: is {value:g}; write a number above 0")
     if asked.out is not None and (asked.out.is_dir() or not asked.out.name):
         raise CalibrationError(f"--out: {asked.out} is a folder; name the profile's file, such as profile.json")
     console = Console()
     if asked.published:
-        return _import(asked, *asked.published, console)
+        return _import(asked, console)
     if asked.merge:
         return _finish(merge(asked.merge, asked.out), asked.report, console)
     device, machine, software = _machine(asked)
@@ -94,8 +95,9 @@ def _calibrate(asked: argparse.Namespace) -> int:
     choice = choose(asked.model, asked.shape, asked.tp, "cpu-25m" if device == "cpu" else "qwen1.5-1.8b")
     plan = make_plan(choice, machine, software, dtype=dtype, limits=LIMITS[device], seed=SEED)
     out = asked.out or Path("calibration", f"{plan.name}.json")
+    budget_s = asked.budget_s or BUDGET_S[device]
     if asked.dry_run:
-        _print_plan(plan, out, asked.budget_s, console)
+        _print_plan(plan, out, budget_s, console)
         return 0
     build = partial(
         hardware.build_bench,
@@ -108,19 +110,20 @@ def _calibrate(asked: argparse.Namespace) -> int:
         weights=choice.weights,
     )
     with _bar() as bar:
-        task = bar.add_task(plan.name, total=asked.budget_s, left="")
+        task = bar.add_task(plan.name, total=budget_s, left="")
 
         def tell(reached: Reached) -> None:
             done = f"{plan.name}: round {reached.round + 1}, {reached.settled} of {reached.points} points settled"
             left = f"{reached.left_s:.0f} s left at most"
             bar.update(task, completed=reached.elapsed_s, description=done, left=left, refresh=True)
 
-        outcome = calibrate(plan, build, out, budget_s=asked.budget_s, resume=asked.resume, tell=tell)
+        outcome = calibrate(plan, build, out, budget_s=budget_s, resume=asked.resume, tell=tell)
     return _finish(outcome, asked.report, console)
 
 
-def _import(asked: argparse.Namespace, format_: str, path: str, console: Console) -> int:
+def _import(asked: argparse.Namespace, console: Console) -> int:
     """Fit what somebody else measured, and publish it if it predicts what was held out."""
+    format_, path = asked.published
     read = import_results if format_ in SUFFIXES else import_profile
     found = read(format_, Path(path), model=asked.model, gpu=asked.gpu, tp=asked.tp, commit=asked.commit)
     out = asked.out or Path("calibration", f"{profile_name(found)}.json")

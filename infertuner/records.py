@@ -87,6 +87,15 @@ class RequestColumns:
         self.prefill_s, self.others_prefill_s = array("d", [0.0]) * self.n, array("d", [0.0]) * self.n
         self.others_decode_s = array("d", [0.0]) * self.n
 
+    def begin_again(self, row: int) -> None:
+        """Forget what happened to a request on a GPU that died; only its arrival and its retries remain."""
+        self.gpu_id[row] = -1
+        for column in (self.started_at_s, self.first_token_at_s, self.routed_at_s):
+            column[row] = float("nan")
+        for column in (self.fetch_s, self.prefill_s, self.others_prefill_s, self.others_decode_s):
+            column[row] = 0.0
+        self.batch_size[row] = self.cache_level[row] = self.cached_tokens[row] = 0
+
 
 @dataclass
 class StepColumns:
@@ -130,6 +139,34 @@ class SegmentColumns:
     """Requests waiting on this GPU when the row began."""
 
 
+class GpuState(IntEnum):
+    """What a GPU of the cluster is doing."""
+
+    DOWN = 0
+    """Not there: never started, failed, or let go."""
+    STARTING = 1
+    """Paid for and not serving yet."""
+    SERVING = 2
+    DRAINING = 3
+    """Finishing what it holds; takes no requests."""
+
+
+@dataclass
+class FleetColumns:
+    """One row a change of a GPU's state; before its first row a GPU is down."""
+
+    gpu_id: array[int] = field(default_factory=lambda: array("q"))
+    at_s: array[float] = field(default_factory=lambda: array("d"))
+    state: array[int] = field(default_factory=lambda: array("q"))
+    """A `GpuState`."""
+
+    def note(self, gpu_id: int, at_s: float, state: GpuState) -> None:
+        """Add a row."""
+        self.gpu_id.append(gpu_id)
+        self.at_s.append(at_s)
+        self.state.append(state)
+
+
 @dataclass
 class StallColumns:
     """One row a gap between two tokens of a request that is no single iteration: it was preempted or its GPU died."""
@@ -168,6 +205,8 @@ class Records:
     segments: SegmentColumns = field(default_factory=SegmentColumns)
     """What continuous engines did; empty for static batches, which fill `steps`."""
     stalls: StallColumns = field(default_factory=StallColumns)
+    fleet: FleetColumns = field(default_factory=FleetColumns)
+    """When which GPU came and went; every GPU has at least its start here."""
     noise_permille: list[int] = field(default_factory=list)
     """The multipliers behind `SegmentColumns.iteration`, repeating; empty when there is no noise."""
     kv_blocks: list[int] = field(default_factory=list)

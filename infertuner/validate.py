@@ -94,7 +94,12 @@ def _validate(asked: argparse.Namespace) -> int:
     out = asked.out or Path("results", "validation", f"{asked.mode}-{study.scenario.name}")
     with RunFolder(out, overwrite=asked.overwrite) as folder:
         unfinished = UnfinishedFile(out.with_name(f"{out.name}.unfinished.jsonl"))
-        validation = _run(asked, study, bounds, unfinished)
+        try:
+            validation = _run(asked, study, bounds, unfinished)
+        except KeyboardInterrupt:
+            if unfinished.path.exists():
+                sys.stderr.write(f"{unfinished.path} holds the runs that ended; go on with --resume\n")
+            raise
         write_validation(folder, validation, sys.argv)
         folder.write_text("scenario.resolved.yaml", resolved_yaml(study, folder.path))
         if unfinished.path.exists():

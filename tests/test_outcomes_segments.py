@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from infertuner.experiments.runs import run_arm
 from infertuner.outcomes.latencies import TTFT_PARTS, ttft_parts
 from infertuner.outcomes.metrics import summarise
-from infertuner.outcomes.segments import Gaps, iterations, over_time
+from infertuner.outcomes.segments import Gaps, instants, over_time
 from infertuner.scenario.study import study_from
 from tests.conftest import ROOT
 from tests.walked import Walked, walk
@@ -37,10 +37,11 @@ def gaps_of(walked: Walked) -> np.ndarray:
 @given(walks(), st.integers(1, 40))
 def test_rows_expand_to_the_iterations_that_were_run(walked, block):
     """However small the blocks, and across the noise ring's end."""
-    parts = list(iterations(walked.records, block))
-    assert all(len(part.row) <= block for part in parts)
-    started_at_s = np.concatenate([part.started_at_s for part in parts])
-    duration_s = np.concatenate([part.duration_s for part in parts])
+    everyone = np.arange(len(walked.records.segments.gpu_id))
+    parts = list(instants(walked.records, everyone, block))
+    assert all(len(part.duration_s) == part.lengths.sum() <= block for part, _ in parts)
+    started_at_s = np.concatenate([began_at_s for _, began_at_s in parts])
+    duration_s = np.concatenate([part.duration_s for part, _ in parts])
     truth = np.array(walked.iterations)
     np.testing.assert_allclose(started_at_s, truth[:, 0], rtol=0, atol=1e-9)
     np.testing.assert_allclose(duration_s, truth[:, 1] - truth[:, 0], rtol=0, atol=1e-9)
@@ -170,7 +171,7 @@ def test_gaps_expanded_from_a_real_run_are_those_between_first_and_last_tokens(t
     generating_s = np.asarray(requests.finished_at_s) - np.asarray(requests.first_token_at_s)
     gaps = int((records.asked.output_tokens - 1).sum())
     assert metrics["itl_mean_s"] == pytest.approx(generating_s.sum() / gaps, rel=1e-9)
-    counted = sum(int(np.asarray(records.segments.decodes)[part.row].sum()) for part in iterations(records))
+    counted = np.asarray(records.segments.decodes) @ np.asarray(records.segments.iterations)
     assert counted + len(records.stalls.request_id) == gaps
     parts = ttft_parts(records)
     assert parts is not None

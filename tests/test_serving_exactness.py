@@ -5,6 +5,7 @@ INFERTUNER_FUZZ sets how many configurations are tried; the ordinary suite takes
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -16,7 +17,7 @@ from infertuner.serving.cluster import Cluster
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
 from infertuner.serving.routers import LeastOutstanding, RoundRobin, SessionAffinity
 from infertuner.serving.simulation import Simulation
-from infertuner.sources.requests import ClosedLoop, OpenLoop, PrefixBlocks, Requests
+from infertuner.sources.requests import OpenLoop, PrefixBlocks, Requests
 from tests.serving_oracle import Law, simulate
 
 CONFIGURATIONS = int(os.environ.get("INFERTUNER_FUZZ", "240"))
@@ -100,10 +101,11 @@ def random_requests(rng, block_size):
         for i in range(n):
             count = int(prompt[i]) // block_tokens
             shared = int(rng.integers(0, count + 1))
-            lists.append([int(session[i]) * 50 + j for j in range(shared)] + [fresh_id + j for j in range(count - shared)])
+            common, own = (int(session[i]) * 50 + j for j in range(shared)), range(fresh_id, fresh_id + count - shared)
+            lists.append([*common, *own])
             fresh_id += 100
         offsets = np.cumsum([0, *map(len, lists)])
-        blocks = PrefixBlocks(block_tokens, np.array(sum(lists, []), dtype=np.int64), offsets)
+        blocks = PrefixBlocks(block_tokens, np.array([each for ids in lists for each in ids], dtype=np.int64), offsets)
     gap_s = float(rng.choice([0, 0.001, 0.01, 0.05, 0.3]))
     at_s = np.cumsum(rng.exponential(gap_s, n) if gap_s else np.zeros(n))
     if rng.random() < 0.4:
@@ -138,7 +140,7 @@ def random_case(seed):
 
 def whole(column):
     """A column with missing values as something that can be compared."""
-    return [None if value != value else value for value in column]
+    return [None if math.isnan(value) else value for value in column]
 
 
 def assert_same_requests(one, other):
@@ -148,16 +150,18 @@ def assert_same_requests(one, other):
     ):  # fmt: skip
         assert whole(getattr(one.requests, name)) == whole(getattr(other.requests, name)), name
     assert np.allclose(one.requests.others_decode_s, other.requests.others_decode_s, rtol=0, atol=1e-12)
-    assert sorted(zip(*vars(one.stalls).values(), strict=True)) == sorted(zip(*vars(other.stalls).values(), strict=True))
+    assert stalls_of(one) == stalls_of(other)
     assert one.ended_at_s == other.ended_at_s
     assert one.outside_calls == other.outside_calls
 
 
+def stalls_of(records):
+    return sorted(zip(*vars(records.stalls).values(), strict=True))
+
+
 def rows_of(records, gpu_id):
     columns = vars(records.segments)
-    return [
-        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True) if row[0] == gpu_id
-    ]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True) if row[0] == gpu_id]
 
 
 def assert_rows_agree(records, gpus, stepped):

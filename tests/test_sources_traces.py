@@ -1,5 +1,6 @@
 """Trace readers against the public files and by plain value; test_sources_trace_errors.py has what they refuse."""
 
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_a_prompt_that_is_known_to_the_end_still_has_a_new_token(tmp_path):
     ]
     path = tmp_path / "mooncake.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    read = mooncake(path)
+    read = mooncake(path, block_tokens=512)
     assert read.at_s.tolist() == [0, 1.5, 3]
     assert read.session_id.tolist() == [0, 1, 0]
     assert read.prefix_tokens.tolist() == [0, 0, 1023]
@@ -192,3 +193,23 @@ def test_a_relative_path_starts_at_the_scenario_folder_and_must_exist(tmp_path):
 def test_files_from_spreadsheets_are_read(tmp_path):
     requests = replay(tmp_path / "own.csv", "csv", (CSV + '0,"1",1\n').replace("\n", "\r\n"), encoding="utf-8-sig")
     assert len(requests) == 1
+
+
+def test_block_ids_follow_their_requests_and_partial_blocks_have_none(tmp_path):
+    rows = [
+        {"timestamp": 9, "input_length": 40, "output_length": 1, "hash_ids": [1, 2, 3]},
+        {"timestamp": 0, "input_length": 15, "output_length": 1, "hash_ids": [7]},
+        {"timestamp": 5, "input_length": 32, "output_length": 1, "hash_ids": [1, 9]},
+    ]
+    path = tmp_path / "blocks.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    asked = Trace(kind="trace", path=path, format="mooncake", block_tokens=16).sample(Streams(0))
+    assert asked.blocks.block_tokens == 16
+    assert [asked.blocks.ids[a:b].tolist() for a, b in itertools.pairwise(asked.blocks.offsets)] == [[], [1, 9], [1, 2]]
+
+
+def test_an_own_trace_may_say_who_is_urgent(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("arrived_at_s,prompt_tokens,output_tokens,priority\n2,5,5,1\n1,5,5,-3\n")
+    asked = Trace(kind="trace", path=path, format="csv").sample(Streams(0))
+    assert asked.priority.tolist() == [-3, 1]

@@ -12,6 +12,7 @@ from infertuner.scenario import yaml12
 from infertuner.scenario.study import study_from
 from infertuner.validation.file_requests import simulated_cell
 from infertuner.validation.files import read_measured
+from tests.conftest import ROOT
 
 COLUMNS = "arrived_at_s,first_token_at_s,finished_at_s,prompt_tokens,output_tokens"
 
@@ -134,3 +135,17 @@ def test_a_continuous_engine_knows_the_gaps_between_tokens(tiny, tmp_path):
     cell, outside = simulated_cell(study_from(tiny), read_measured(path, {})[0])
     assert sum(gaps.size for gaps in cell.simulated.gaps_s) == 6
     assert outside == 0
+
+
+def test_a_run_of_vllm_is_within_the_stated_bounds(shared_data, tmp_path):
+    """Step times from published kernels of the same GPU, settings as the run's, nothing fitted to it."""
+    names = {
+        "arrived_at_s": "queued_s",
+        "first_token_at_s": "first_token_s",
+        "finished_at_s": "last_token_s",
+        "prompt_tokens": "input_toks",
+        "output_tokens": "output_toks",
+    }
+    columns = [argument for name, theirs in names.items() for argument in ("--column", f"{name}={theirs}")]
+    measured = shared_data / "vllm_runs" / "rtx4090-llama-3.1-8b.requests.csv"
+    assert run("file", measured, ROOT / "scenarios" / "vllm_rtx4090.yaml", "--out", tmp_path / "out", *columns) == 0

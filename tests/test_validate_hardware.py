@@ -26,20 +26,21 @@ PROFILE = ROOT / "calibration" / "epyc-1t-cpu-25m.json"
 
 
 class LawSteps:
-    """A device that obeys a law exactly, `slower` times as slow, and remembers what it ran."""
+    """A device that obeys a law but for its speed, and remembers what it ran."""
 
-    def __init__(self, law, slower=1.0):
-        self.law, self.slower, self.ran = law, slower, []
+    def __init__(self, law, prefill_slower=1.0, decode_slower=1.0):
+        self.law, self.ran = law, []
+        self.prefill_slower, self.decode_slower = prefill_slower, decode_slower
 
     def once_s(self, point):
         self.ran.append(point)
         if point.new_tokens == 1:
-            seconds = self.law.decode_s(batch_size=point.batch_size, context_tokens=point.context_tokens, steps=1)
-        else:
-            seconds = self.law.prefill_s(
-                batch_size=point.batch_size, new_tokens=point.new_tokens, cached_tokens=point.cached_tokens
+            return self.decode_slower * self.law.decode_s(
+                batch_size=point.batch_size, context_tokens=point.context_tokens, steps=1
             )
-        return seconds * self.slower
+        return self.prefill_slower * self.law.prefill_s(
+            batch_size=point.batch_size, new_tokens=point.new_tokens, cached_tokens=point.cached_tokens
+        )
 
 
 @pytest.fixture
@@ -80,21 +81,23 @@ def test_every_decode_step_is_run_once_at_its_own_context():
 def test_a_stepped_model_says_what_the_model_says(study):
     law = law_of(study)
     asked = {"batch_size": 2, "context_tokens": 12, "steps": 30}
-    assert SteppedLatency(law, 1.5).decode_s(**asked) == pytest.approx(1.5 * law.decode_s(**asked), rel=1e-9)
+    assert SteppedLatency(law, decode_ratio=1.5).decode_s(**asked) == pytest.approx(
+        1.5 * law.decode_s(**asked), rel=1e-9
+    )
 
 
 def test_hardware_that_obeys_its_profile_is_simulated_exactly(study, tmp_path):
     for cell in measured(study, LawSteps(law_of(study)), tmp_path / "cells.jsonl"):
-        assert cell.drift_ratio == pytest.approx(1)
+        assert cell.drift == {"decode_drift": pytest.approx(1), "prefill_drift": pytest.approx(1)}
         np.testing.assert_allclose(cell.simulated.finished_at_s, cell.measured.finished_at_s, rtol=1e-9)
         np.testing.assert_allclose(np.concatenate(cell.simulated.gaps_s), np.concatenate(cell.measured.gaps_s))
 
 
 def test_a_slower_machine_shows_as_drift_and_the_correction_takes_it_out(study, tmp_path):
-    cells = measured(study, LawSteps(law_of(study), slower=1.3), tmp_path / "cells.jsonl", twice=True)
-    assert [cell.arm for cell in cells] == ["cluster.gpus=1", "cluster.gpus=2"]
+    cells = measured(study, LawSteps(law_of(study), 1.7, 1.3), tmp_path / "cells.jsonl", twice=True)
+    assert [cell.arm for cell in cells] == ["gpus 1", "gpus 2"]
     for cell in cells:
-        assert cell.drift_ratio == pytest.approx(1.3)
+        assert cell.drift == {"decode_drift": pytest.approx(1.3), "prefill_drift": pytest.approx(1.7)}
         assert cell.simulated.latencies_s("e2e").mean() < 0.95 * cell.measured.latencies_s("e2e").mean()
         np.testing.assert_allclose(cell.corrected.finished_at_s, cell.measured.finished_at_s, rtol=1e-9)
         np.testing.assert_array_equal(cell.again.finished_at_s, cell.measured.finished_at_s)
@@ -127,7 +130,7 @@ def test_what_was_measured_otherwise_is_not_gone_on_with(study, tmp_path):
 
 
 def test_a_scenario_that_the_device_cannot_run_is_refused(tiny):
-    with pytest.raises(ValidationError, match="--profile"):
+    with pytest.raises(ValidationError, match="names no model to run"):
         hardware.make_plan(study_from(tiny), 1, twice=False)
     tiny["latency"] = {"kind": "profile", "path": str(PROFILE)}
     tiny["cluster"]["batcher"] = {"kind": "continuous", "num_gpu_blocks": 100}
@@ -141,7 +144,7 @@ def test_a_decoder_is_really_run(study):
     plan = hardware.make_plan(study, 1, twice=False)
     calibration = load_calibration(PROFILE)
     assert plan.calibration == calibration
-    assert plan.kv_tokens() == 2 * 30  # two sequences of 10 prompt tokens and the longest answer of 20
+    assert plan.kv_tokens() == 128  # the sentinels'; two sequences of 10 + 20 tokens need less
     decoder = build_decoder(
         replace(TINY_MODEL), dtype="fp32", device="cpu", threads=1, kv_tokens=plan.kv_tokens(), seed=0
     )

@@ -47,12 +47,12 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     """Requests whose simulated latency is off by independent noise of mean 0: the true error is 0."""
     rng = np.random.default_rng(3)
     covered = 0
-    for _ in range(60):
+    for _ in range(30):
         e2e_s = rng.gamma(4, 1, 60)
         other = e2e_s + rng.normal(0, 0.5, 60)
         ratio = compare([(run_of(e2e_s / 2, e2e_s), run_of(e2e_s / 2, other))])["e2e_mean"].ratio
         covered += ratio.ci_low <= 0 <= ratio.ci_high
-    assert 50 <= covered <= 60  # 95 % of 60 is 57; below 50 has a chance under 0.1 %
+    assert covered >= 24  # 95 % of 30 is 28.5; below 24 has a chance of about 0.1 %
 
 
 def test_percentiles_that_the_sample_cannot_carry_are_missing():

@@ -44,7 +44,7 @@ def iteration_s(prompt_tokens: int, decodes: int, kv_entries: int) -> float:
 def report(
     *, simulated_s: float, finished: int, e2e_mean_s: float, events: int | None = None, iterations: int | None = None
 ) -> None:
-    """Print what was measured as the last line: seconds of the event loop alone, requests finished, events."""
+    """Print what was measured as the last line: CPU seconds of the event loop alone, requests finished, events."""
     print(
         json.dumps(
             {

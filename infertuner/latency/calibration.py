@@ -21,7 +21,8 @@ from infertuner.latency.physics import SLACK, least_s
 from infertuner.latency.plan import Plan, named
 from infertuner.latency.profile import Calibration, save_calibration, write_atomically
 from infertuner.latency.protocol import Bench, Progress, Stopped, measure
-from infertuner.latency.samples import Measurements, SampleFile, samples_csv
+from infertuner.latency.sample_table import samples_csv
+from infertuner.latency.samples import Measurements, SampleFile
 from infertuner.units import format_seconds
 
 REFUSE_ABOVE, WARN_ABOVE = 0.10, 0.05

@@ -79,26 +79,32 @@ class DeviceLatency:
 class SteppedLatency:
     """A latency model at another speed, which keeps the seconds of every single decode step in `gaps_s`."""
 
-    def __init__(self, model: LatencyModel, drift_ratio: float = 1.0) -> None:
-        """`drift_ratio` multiplies all seconds: how much slower than its profile the machine was."""
-        self._model, self._ratio = model, drift_ratio
+    def __init__(self, model: LatencyModel, prefill_ratio: float = 1.0, decode_ratio: float = 1.0) -> None:
+        """The ratios multiply seconds: how much slower than its profile the machine was at either kind of step."""
+        self._model, self._prefill_ratio, self._decode_ratio = model, prefill_ratio, decode_ratio
         self.noise = model.noise
         self.outside_calls = 0
+        self.steps = 0
+        """Prefills and decode steps so far."""
         self.gaps_s: list[Floats] = []
 
     def prefill_s(self, *, batch_size: int, new_tokens: int, cached_tokens: int) -> float:
-        """Seconds to prefill."""
+        """Seconds to prefill; one new token a sequence is a decode step."""
+        ratio = self._prefill_ratio if new_tokens > 1 else self._decode_ratio
         seconds = self._model.prefill_s(batch_size=batch_size, new_tokens=new_tokens, cached_tokens=cached_tokens)
         self.outside_calls = self._model.outside_calls
-        return self._ratio * seconds
+        self.steps += new_tokens > 0
+        return ratio * seconds
 
     def decode_s(self, *, batch_size: int, context_tokens: int, steps: int) -> float:
         """Seconds for all steps, asked for one by one."""
         seconds = [
-            self._ratio * self._model.decode_s(batch_size=batch_size, context_tokens=context_tokens + step, steps=1)
+            self._decode_ratio
+            * self._model.decode_s(batch_size=batch_size, context_tokens=context_tokens + step, steps=1)
             for step in range(steps)
         ]
         self.outside_calls = self._model.outside_calls
+        self.steps += steps
         if seconds:
             self.gaps_s.append(np.repeat(seconds, batch_size))
         return sum(seconds)

@@ -14,7 +14,8 @@ from infertuner.latency.fitting_polish import polish
 from infertuner.latency.model import Chunk
 from infertuner.latency.points import Point
 from infertuner.latency.profile import NEXT_STEP, Calibration, load_calibration
-from infertuner.latency.samples import Measurements, read_samples_csv
+from infertuner.latency.sample_table import read_samples_csv
+from infertuner.latency.samples import Measurements
 
 
 @dataclass(frozen=True)

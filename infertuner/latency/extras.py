@@ -68,12 +68,12 @@ def _peaks(device: Literal["cpu", "cuda"]) -> list[Extra]:
 
 
 def _generations(limits: Limits, rng: random.Random) -> list[Extra]:
-    """Six random calls of generate() inside the box, none so large that it takes a calibration's time."""
+    """Five random calls of generate() inside the box, none so large that it takes a calibration's time."""
     longest, tokens = limits.max_context_tokens, min(limits.max_batch_tokens, 2048)
     calls = []
-    for _ in range(6):
+    for _ in range(5):
         batch_size = rng.choice([size for size in limits.batch_sizes if size <= 32])
-        output = rng.randint(min(16, longest // 2), min(48, longest // 2))
+        output = rng.randint(min(12, longest // 2), min(32, longest // 2))
         most = max(2, min(longest - output, tokens // batch_size))
         prompt = round(math.exp(rng.uniform(math.log(min(24, most)), math.log(most))))
         calls.append(Extra("generate", batch_size=batch_size, new_tokens=prompt, output_tokens=output))

@@ -146,7 +146,8 @@ class ProfileLatency:
             if not line.low <= kv_entries <= line.high:
                 self._outside_decode(decodes, kv_entries / decodes, 1, times=1)
             return line.step_ps(kv_entries) / PS_PER_S
-        inside = self._inside_prefill(sequences, tokens + decodes, longest)
+        fewest, most = self._prefill_bounds[:2]  # chunks are told apart by their tokens and pairs, not by their number
+        inside = self._inside_prefill(min(max(sequences, fewest), most), tokens + decodes, longest)
         seconds = parts_s(self._prefill, self._decode, Work(tokens + decodes, entries, sequences, pairs), kv_entries)
         if decodes:
             if inside:

@@ -130,7 +130,7 @@ def _fit_pure(measured: Measured, kind: LawKind, seed: int) -> tuple[DecodeLaw, 
 
     def refit() -> Floats:
         seconds = measured.resampled(fit_at, fitted_s, rng)
-        return form(Data(kind, data.work, seconds, data.weights), best.shape.knots).coefficients
+        return form(Data(kind, data.work, seconds, data.weights), best).coefficients
 
     return (
         sections.pure_law(

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from scipy.optimize import least_squares, nnls
 
-from infertuner.latency.forms import TERMS, Axes, LawKind, Roofline, Shape, Work
+from infertuner.latency.forms import ROOFLINE, TERMS, Axes, LawKind, Roofline, Shape, Work
 
 Floats = NDArray[np.float64]
 SHARPEST = 12.0
 """p of the p-norm above which a rounded corner cannot be told from a sharp one."""
 NODES = 7
 """Nodes of a ratio along each axis."""
-SMOOTHING = 0.3
-"""How far the ratio may stay away from the points: the weight of its bending against their misfit."""
+SMOOTHING = 0.03
+"""How far the ratio may stay away from the points: the weight of its bending against their misfit. Chosen on the RTX
+4090 tables, where 0.003 to 0.3 differ by a tenth of the error; noisy measurements want more than tables do."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class Data:
         return np.array([getattr(work, amount) for work in self.work], dtype=np.float64)
 
     def terms(self) -> list[Floats]:
-        """What the linear coefficients multiply."""
-        return [self.column(amount) for amount in ("entries", "sequences", "pairs")[: len(TERMS[self.kind])]]
+        """What the linear coefficients multiply; nothing where it never varies, which the curve already stands for."""
+        columns = [self.column(amount) for amount in ("entries", "sequences", "pairs")[: len(TERMS[self.kind])]]
+        return [column if np.ptp(column) else np.zeros_like(column) for column in columns]
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Candidate:
 
 
 class Form(Protocol):
-    """Fits one form. `knots` keeps those of an earlier fit, so that a refit to resampled data has the same shape."""
+    """Fits one form. A refit to resampled data keeps the shape of the fit it is `like` and starts from its numbers."""
 
-    def __call__(self, data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+    def __call__(self, data: Data, like: Candidate | None = None) -> Candidate:
         """The form with the numbers that fit best."""
         ...
 
@@ -77,19 +79,21 @@ def piecewise(segments: int) -> Form:
     Seconds may fall from one knot to the next, because they do: a CPU's kernels take 4 rows faster than 3.
     """
 
-    def fit(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
-        shape = Shape(data.kind, knots or spread_knots(data.column("tokens").astype(int).tolist(), segments))
+    def fit(data: Data, like: Candidate | None = None) -> Candidate:
+        knots = like.shape.knots if like else spread_knots(data.column("tokens").astype(int).tolist(), segments)
+        shape = Shape(data.kind, knots)
         return Candidate(shape, solve(_columns(data, _hats(data, shape)), data.seconds, data.weights))
 
     return fit
 
 
-def hinge(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+def hinge(data: Data, like: Candidate | None = None) -> Candidate:
     """Flat up to some number of tokens and straight from there; the bend is the measured size that fits best."""
     tokens = data.column("tokens")
     sizes = sorted({int(size) for size in tokens})
     best, least = None, np.inf
-    for bend in knots[1:2] if knots else sizes[1:-1] or sizes[:1]:
+    bends = sizes[1:-1] or sizes[:1] if like is None or like.shape.knots is None else like.shape.knots[1:2]
+    for bend in bends:
         columns = _columns(data, [np.ones_like(tokens), np.maximum(tokens - bend, 0.0)])
         found = solve(columns, data.seconds, data.weights)
         misfit = float(np.sum((data.weights * (columns @ found / data.seconds - 1)) ** 2))
@@ -101,18 +105,11 @@ def hinge(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
     return best
 
 
-def roofline(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
+def roofline(data: Data, like: Candidate | None = None) -> Candidate:
     """A roofline with a rounded corner, fitted to log error so that far points do not rule."""
     tokens, terms = data.column("tokens"), data.terms()
-    start = hinge(data).coefficients
-    first, last, curve_end = start[0], start[-len(terms) - 1], len(start) - len(terms)
-    least_s = 1e-4 * float(np.min(data.seconds))
-    slope_s = max((last - first) / float(np.max(tokens)), least_s / float(np.max(tokens)))
-    scales = [least_s / float(np.max(term)) for term in terms]
-    guess = np.log([
-        max(0.3 * first, least_s), max(0.7 * first, least_s), slope_s, 3.0,
-        *np.maximum(start[curve_end:], scales),
-    ])  # fmt: skip
+    start = _roofline_guess(data) if like is None else like.coefficients[: len(ROOFLINE) + len(terms)]
+    guess = np.log(np.maximum(start, np.finfo(float).tiny))
     log_s = np.log(data.seconds)
 
     def misfit(logs: Floats) -> Floats:
@@ -124,16 +121,30 @@ def roofline(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
     low = np.full(len(guess), -np.inf)
     high = np.full(len(guess), np.inf)
     low[3], high[3] = 0.0, np.log(SHARPEST)
+    guess[3] = np.clip(guess[3], 0.01, high[3] - 0.01)
     scale = float(np.mean(data.weights)) * 0.03
-    found = least_squares(misfit, guess, bounds=(low, high), loss="soft_l1", f_scale=scale, max_nfev=200)
-    return Candidate(Shape(data.kind, None), np.exp(found.x))
+    found = least_squares(misfit, guess, bounds=(low, high), loss="soft_l1", f_scale=scale, ftol=1e-5, max_nfev=100)
+    varies = [True] * len(ROOFLINE) + [bool(term.any()) for term in terms]
+    return Candidate(Shape(data.kind, None), np.where(varies, np.exp(found.x), 0.0))
+
+
+def _roofline_guess(data: Data) -> Floats:
+    """Where to start: the best hinge, its flat part split between what is fixed and what reads the weights."""
+    tokens, terms = data.column("tokens"), data.terms()
+    start = hinge(data).coefficients
+    curve, linear = start[: -len(terms)], start[-len(terms) :]
+    least_s = 1e-4 * float(np.min(data.seconds))
+    slope_s = max(curve[-1] - curve[0], least_s) / float(np.max(tokens))
+    flat_s = max(curve[0], least_s)
+    scales = [least_s / max(1.0, float(np.max(term))) for term in terms]
+    return np.array([0.3 * flat_s, 0.7 * flat_s, slope_s, 3.0, *np.maximum(linear, scales)])
 
 
 def with_ratio(base: Form) -> Form:
     """Another form times a smooth ratio of what was measured to what it says."""
 
-    def fit(data: Data, knots: tuple[int, ...] | None = None) -> Candidate:
-        plain = base(data, knots)
+    def fit(data: Data, like: Candidate | None = None) -> Candidate:
+        plain = base(data, like)
         misfit = np.log(data.seconds / plain.predict_s(data.work))
         axes, nodes = smooth_ratio(data.column("tokens"), _contexts(data), misfit)
         return Candidate(replace(plain.shape, axes=axes), np.concatenate([plain.coefficients, nodes]))

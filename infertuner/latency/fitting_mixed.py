@@ -1,4 +1,4 @@
-"""What a mixed iteration costs beyond its parts, fitted on top of the laws of pure prefill and pure decode."""
+"""What a mixed iteration costs beyond its parts, fitted on top of the laws of pure steps. A door to scipy."""
 
 from __future__ import annotations
 

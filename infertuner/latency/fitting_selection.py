@@ -2,7 +2,7 @@
 
 L. Breiman et al., Classification and Regression Trees (1984), section 3.4.3, with the standard error of the difference:
 all forms are judged on the same points, so what is hard for all of them does not count. A ratio on top of the chosen
-form is no question of simplicity, because smoothing shrinks it: it is kept when it lowers the error.
+form is no question of simplicity, because smoothing shrinks it to what the points ask for: it stays unless it is worse.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def choose(
     if plain not in ratios:
         return plain, scores
     with_ratio = f"{plain}_ratio"
-    scores[with_ratio] = float(cross_validate(ratios[plain], seconds, seed).mean())
-    return (with_ratio if scores[with_ratio] < scores[plain] else plain), scores
+    corrected = cross_validate(ratios[plain], seconds, seed)
+    scores[with_ratio] = float(corrected.mean())
+    return (with_ratio if _as_good(corrected, errors[plain]) else plain), scores
 
 
 def simplest(errors: Mapping[str, Floats]) -> str:
@@ -45,12 +46,13 @@ def simplest(errors: Mapping[str, Floats]) -> str:
     errors: of each form, simplest first, the absolute relative error of every point.
     """
     best = min(errors.values(), key=lambda error: float(error.mean()))
-    near = (
-        name
-        for name, error in errors.items()
-        if float((error - best).mean()) <= float((error - best).std()) / math.sqrt(len(best))
-    )
-    return next(near)
+    return next(name for name, error in errors.items() if _as_good(error, best))
+
+
+def _as_good(errors: Floats, others: Floats) -> bool:
+    """Whether the mean is not higher by more than one standard error of the difference."""
+    worse = errors - others
+    return float(worse.mean()) <= float(worse.std()) / math.sqrt(len(worse))
 
 
 def cross_validate(judge: Judge, seconds: Floats, seed: int) -> Floats:

@@ -8,6 +8,7 @@ from typing import cast
 
 from infertuner.latency.extras import EXTRA_VISITS, LARGEST_COPY_BYTES, Extra
 from infertuner.latency.fitting_polish import MIN_VISITS
+from infertuner.latency.hardware_timing import WARM_S
 from infertuner.latency.machine import Ceilings, Hardware
 from infertuner.latency.models import DTYPE_BYTES
 from infertuner.latency.physics import least_s
@@ -15,14 +16,16 @@ from infertuner.latency.plan import Plan
 from infertuner.latency.points import Point
 from infertuner.latency.protocol import VISIT_S
 
-CPU_PER_THREAD = Ceilings(read_bytes_per_s=8e9, flops_per_s=50e9)
+CPU_PER_THREAD = Ceilings(read_bytes_per_s=12e9, flops_per_s=80e9)
 GPU = Ceilings(read_bytes_per_s=2e12, flops_per_s=400e12)
-"""What is assumed before anything is measured: a slow data-centre GPU of today."""
+"""What is assumed before anything is measured: a slow data-centre GPU of today, a fast core of a server."""
 COPY_BYTES_PER_S = 8e9
 CAPTURE_S = 0.4
 """Seconds to capture a CUDA graph."""
+WARM_UP_S = 0.04
+"""Seconds of untimed calls before cheap ones."""
 START_S = 15.0
-"""Seconds to load libraries, build the model and fit."""
+"""Seconds beside measuring: to load libraries, build the model and fit."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def forecast(plan: Plan) -> Forecast:
     largest = max(point.batch_tokens for point in plan.points)
     return Forecast(
         points=counted,
-        expected_s=START_S + sum(seconds for _, _, seconds in counted.values()),
+        expected_s=sum(seconds for _, _, seconds in counted.values()),
         weights_bytes=plan.model.params * item,
         kv_bytes=plan.kv_tokens * plan.model.kv_bytes_per_token,
         scratch_bytes=largest * (3 * config.intermediate_size + 6 * config.hidden_size) * item + 2 * LARGEST_COPY_BYTES,
@@ -83,8 +86,9 @@ def assumed(hardware: Hardware) -> Ceilings:
 def _visits_s(plan: Plan, rates: Ceilings, point: Point) -> float:
     """All visits of a point, with a warm-up each."""
     once_s = least_s(point, plan.model.config, plan.model.dtype, rates)
-    capture_s = CAPTURE_S if plan.hardware.device == "cuda" else 0.0
-    return capture_s + MIN_VISITS * (max(VISIT_S, once_s) + max(once_s, 0.05))
+    if plan.hardware.device == "cuda":
+        return CAPTURE_S + MIN_VISITS * (max(VISIT_S, once_s) + 2 * once_s)
+    return MIN_VISITS * (once_s if once_s > WARM_S else max(VISIT_S, once_s) + max(once_s, WARM_UP_S))
 
 
 def _extras_by_kind(plan: Plan) -> Iterator[tuple[str, list[Extra]]]:

@@ -60,13 +60,13 @@ def build_decoder(
     torch.manual_seed(seed)
     torch_dtype = getattr(torch, TORCH_DTYPES[dtype])
     try:
+        if weights is not None:  # outside the block below, in which loading would ask for another library
+            network = load_weights(str(weights), torch_dtype, device, ATTENTION)
         with torch.device(device), torch.inference_mode():
             if weights is None:
                 network = transformers.AutoModelForCausalLM.from_config(
                     _transformers_config(config), dtype=torch_dtype, attn_implementation=ATTENTION
                 ).eval()
-            else:
-                network = load_weights(str(weights), torch_dtype, device, ATTENTION)
             size = kv_tokens * config.num_kv_heads * config.head_dim
             arena = [
                 (torch.randn(size, dtype=torch_dtype), torch.randn(size, dtype=torch_dtype))

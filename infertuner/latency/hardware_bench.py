@@ -112,8 +112,8 @@ class MachineBench:
         for end in (0, 1):
             for place in {"cpu", self._device}:
                 pinned = place == "cpu" and self._device == "cuda"
-                empty = torch.empty(LARGEST_COPY_BYTES, dtype=torch.uint8, device=place, pin_memory=pinned)
-                memory[place, end] = empty.random_(0, 256)
+                words = torch.empty(LARGEST_COPY_BYTES // 8, dtype=torch.int64, device=place, pin_memory=pinned)
+                memory[place, end] = words.random_().view(torch.uint8)
         return memory
 
     @property
@@ -123,13 +123,14 @@ class MachineBench:
 
 def load_weights(folder: str, dtype: Any, device: str, attention: str) -> Any:
     """The decoder in `folder` with its own weights; raises CalibrationError in one line when they cannot be loaded."""
+    from safetensors import SafetensorError  # noqa: PLC0415
     from transformers import AutoModelForCausalLM
 
     try:
         network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CalibrationError(f"--model: the weights in {folder} cannot be loaded ({reason})") from None
     return network.to(device).eval()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infertuner.latency.hardware_decoder import Decoder
+from infertuner.latency.hardware_decoder import GRAPH_UP_TO_TOKENS, Decoder
 from infertuner.latency.points import Point
 
 
@@ -18,8 +18,15 @@ class DecoderSteps:
     decoder: Decoder
 
     def once_s(self, point: Point) -> float:
-        """Wall seconds of one step of `point`, until the host knows its tokens; making its inputs is not timed."""
-        step = self.decoder.step(point)
+        """Wall seconds of one step of `point`, until the host knows its tokens.
+
+        Making its inputs is not timed, nor is capturing a CUDA graph where calibration replays one.
+        """
+        decoder = self.decoder
+        if decoder.device == "cuda" and point.batch_tokens <= GRAPH_UP_TO_TOKENS:
+            step = decoder.graphs.replay(point, lambda: decoder.step(point))
+        else:
+            step = decoder.step(point)
         self._wait()
         began = time.perf_counter()
         step()

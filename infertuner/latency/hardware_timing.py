@@ -45,7 +45,7 @@ class Stopwatch:
         for number in range(1, 5):
             last = self._timed(call)
             spent_s += last[1]
-            if number >= least and spent_s > 0.05:
+            if number >= least and spent_s > 0.03:
                 break
         return last
 
@@ -125,10 +125,15 @@ def parse_device_state(answer: str) -> DeviceState:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device had no room for it: torch says so in one of two ways."""
+    """Whether the device had no room for it: torch says so in one of two ways, or another error hides that one."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(cause):
+            return True
+        cause = cause.__context__
+    return False
 
 
 @contextmanager

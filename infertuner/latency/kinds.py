@@ -1,7 +1,7 @@
 """The latency family: everything a scenario may write under `latency`.
 
-Each part offers `model()`, which reads whatever file it names and returns a fresh `LatencyModel`, and `source()`, which
-says in words where the seconds come from.
+Each part offers `model(streams)`, which reads whatever file it names, draws what it draws and returns a fresh
+`LatencyModel`, and `source()`, which says in words where the seconds come from.
 """
 
 from __future__ import annotations

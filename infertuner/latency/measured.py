@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn, TypeAlias
-
-import numpy as np
+from typing import Literal
 
 from infertuner.errors import OutOfRangeError, ProfileError, ScenarioError
 from infertuner.latency.lines import PS_PER_S, DecodeLine
 from infertuner.latency.model import Chunk
+from infertuner.latency.surfaces import Surface
 from infertuner.parts import FilePath, part
 from infertuner.streams import Streams
-
-Row: TypeAlias = tuple[list[int], dict[int, float]]
-"""The measured numbers of tokens of one batch size in rising order, and the seconds of each."""
 
 LARGEST = 10**7
 """The largest batch or number of tokens in a table."""
@@ -73,64 +68,6 @@ class Replay:
     def source(self) -> str:
         """Where its seconds come from."""
         return f"measurements in {self.path.name}, replayed"
-
-
-class Surface:
-    """Seconds over batch size and tokens: straight lines between neighbouring measurements, first along tokens."""
-
-    def __init__(self, name: str, measured: dict[int, dict[int, float]]) -> None:
-        self._name = name
-        self._batch_sizes = sorted(measured)
-        self._rows = [(sorted(measured[size]), measured[size]) for size in self._batch_sizes]
-
-    def at(self, batch_size: int, tokens: int) -> float:
-        """Seconds of `batch_size` sequences at `tokens` each."""
-        low, high = self.bounds(batch_size)
-        self._inside("tokens", tokens, low, high)
-        share, below, above = self._between(batch_size)
-        return (1 - share) * _interpolated(below, tokens) + share * _interpolated(above, tokens)
-
-    def line(self, batch_size: int) -> DecodeLine:
-        """The same for one batch size as a line over KV entries, bent at every measured number of tokens."""
-        low, high = self.bounds(batch_size)
-        _, (below, _), (above, _) = self._between(batch_size)
-        bends = sorted({tokens for tokens in (*below, *above) if low <= tokens <= high})
-        corners = [(batch_size * tokens, self.at(batch_size, tokens)) for tokens in bends]
-        return DecodeLine(batch_size, corners, batch_size * low, batch_size * high)
-
-    def bounds(self, batch_size: int) -> tuple[int, int]:
-        """Fewest and most tokens measured for both neighbours of a batch size."""
-        self._inside("batch_size", batch_size, self._batch_sizes[0], self._batch_sizes[-1])
-        _, (below, _), (above, _) = self._between(batch_size)
-        return max(below[0], above[0]), min(below[-1], above[-1])
-
-    def refuse(self, batch_size: int, kv_entries: int) -> NoReturn:
-        """Say that `kv_entries` read by `batch_size` sequences lie outside the table."""
-        low, high = self.bounds(batch_size)
-        raise self._outside("tokens", kv_entries / batch_size, low, high)
-
-    def _between(self, batch_size: int) -> tuple[float, Row, Row]:
-        """The measured rows around a batch size, and how far it is from the first towards the second."""
-        sizes = self._batch_sizes
-        above = bisect_left(sizes, batch_size)
-        if sizes[above] == batch_size:
-            return 0.0, self._rows[above], self._rows[above]
-        share = (batch_size - sizes[above - 1]) / (sizes[above] - sizes[above - 1])
-        return share, self._rows[above - 1], self._rows[above]
-
-    def _inside(self, axis: str, value: int, low: int, high: int) -> None:
-        if not low <= value <= high:
-            raise self._outside(axis, value, low, high)
-
-    def _outside(self, axis: str, value: float, low: int, high: int) -> OutOfRangeError:
-        return OutOfRangeError(
-            f"{self._name} with {axis} {value:g} is outside the table ({low} to {high}); "
-            "keep the workload inside or measure more rows"
-        )
-
-
-def _interpolated(row: Row, tokens: int) -> float:
-    return float(np.interp(tokens, row[0], [row[1][size] for size in row[0]]))
 
 
 class TableLatency:

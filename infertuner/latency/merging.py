@@ -19,7 +19,8 @@ from infertuner.latency.machine import Samples
 from infertuner.latency.plan import Plan
 from infertuner.latency.profile import Calibration, load_calibration, save_calibration, write_atomically
 from infertuner.latency.protocol import Stopped
-from infertuner.latency.samples import Measurements, samples_csv
+from infertuner.latency.sample_table import samples_csv
+from infertuner.latency.samples import Measurements
 
 
 def merge(profiles: Sequence[Path], out: Path | None) -> Outcome:

@@ -57,6 +57,10 @@ class Point:
         return self.batch_size * self.new_tokens * (self.cached_tokens + 0.5 * (self.new_tokens + 1))
 
 
+LEAST_CONTEXT = 512
+"""Tokens a sequence needs room for, or its batch size is not worth measuring."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How far the design reaches: the corners of the box in which the profile will be valid."""
@@ -66,16 +70,23 @@ class Limits:
     max_batch_tokens: int
     mixed: int
     """Mixed iterations to fit; none where only one sequence fits."""
-
-    @property
-    def kv_tokens(self) -> int:
-        """KV entries the largest point needs."""
-        return max(self.batch_sizes) * self.max_context_tokens
+    kv_tokens: int | None = None
+    """KV entries for which there is memory; None: enough for the largest batch at the longest context."""
 
     def within_kv(self, kv_tokens: int) -> Limits:
-        """The same design without the batch sizes whose KV cache would not fit."""
-        fitting = tuple(size for size in self.batch_sizes if size * self.max_context_tokens <= kv_tokens)
-        return replace(self, batch_sizes=fitting)
+        """The same design for a memory of so many KV entries.
+
+        Large batches stop at the contexts that fit, as they do in an engine with this memory; batches of which not even
+        `LEAST_CONTEXT` tokens a sequence fit are left out.
+        """
+        least = min(LEAST_CONTEXT, self.max_context_tokens)
+        return replace(
+            self,
+            batch_sizes=tuple(size for size in self.batch_sizes if size * least <= kv_tokens),
+            max_context_tokens=min(self.max_context_tokens, kv_tokens),
+            max_batch_tokens=min(self.max_batch_tokens, kv_tokens),
+            kv_tokens=kv_tokens,
+        )
 
 
 LIMITS = {
@@ -97,7 +108,7 @@ def design(limits: Limits, seed: int) -> list[Point]:
     if max(limits.batch_sizes) > 1:
         points += _mixed_points(limits, rng)
     unique: dict[Point, Point] = {}
-    for point in points:
+    for point in points if limits.kv_tokens is None else [_within(point, limits.kv_tokens) for point in points]:
         unique.setdefault(replace(point, role="fit"), point)  # of equal shapes the one that is fitted stays
     return list(unique.values())
 
@@ -127,7 +138,7 @@ def _prefill_points(limits: Limits, rng: random.Random) -> list[Point]:
     longest, largest = limits.max_context_tokens, max(limits.batch_sizes)
     single = [(1, new, 0) for new in jittered(2, min(longest, limits.max_batch_tokens), 16, rng)]
     batched = []
-    totals = jittered(2 * largest, limits.max_batch_tokens, 10, rng)
+    totals = jittered(2 * largest, limits.max_batch_tokens, 9, rng)
     totals += [round(limits.max_batch_tokens * rng.uniform(0.5, 0.8))]
     for tokens in totals:
         batch_size = rng.choice([size for size in limits.batch_sizes if tokens / longest <= size <= tokens / 2])
@@ -157,8 +168,11 @@ def _mixed_points(limits: Limits, rng: random.Random) -> list[Point]:
         (chunk // 2, longest // 2, decodes, longest),
     ]
     candidates = [_mixed_shape(chunk, decodes, longest, rng) for _ in range(300)]
+    apart = [min(_log_distance(one, shape) for shape in shapes) for one in candidates]
     while len(shapes) < limits.mixed:
-        shapes.append(max(candidates, key=lambda one: min(_log_distance(one, other) for other in shapes)))
+        farthest = candidates[apart.index(max(apart))]
+        shapes.append(farthest)
+        apart = [min(was, _log_distance(one, farthest)) for was, one in zip(apart, candidates, strict=True)]
     held = [_mixed_shape(chunk, decodes, longest, rng) for _ in range(8)]
     return [_mixed_point(shape, "fit") for shape in shapes] + [_mixed_point(shape, "holdout") for shape in held]
 
@@ -193,6 +207,18 @@ def _holdout_points(limits: Limits, rng: random.Random) -> list[Point]:
         cached = _log_uniform(longest // 64, longest - new, rng) if index % 2 else 0
         points.append(Point("prefill", batch_size, new, cached, "holdout"))
     return points
+
+
+def _within(point: Point, kv_tokens: int) -> Point:
+    """The point with as much of its context as there is memory for."""
+    if point.kind == "mixed":
+        new = min(point.new_tokens, kv_tokens - 2 * point.decodes)
+        cached = min(point.cached_tokens, kv_tokens - 2 * point.decodes - new)
+        room = (kv_tokens - new - cached) // point.decodes
+        context = min(point.decode_context_tokens, room)
+        return replace(point, new_tokens=new, cached_tokens=cached, decode_context_tokens=context)
+    room = kv_tokens // point.batch_size - point.new_tokens
+    return replace(point, cached_tokens=min(point.cached_tokens, room))
 
 
 def _log_uniform(low: int, high: int, rng: random.Random) -> int:

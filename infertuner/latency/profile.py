@@ -69,11 +69,11 @@ class Calibration(Section):
     decode: DecodeLaw
     mixed: MixedLaw | None = None
     """None: a mixed iteration is the sum of its parts."""
-    copies: dict[Direction, CopyLaw] = {}
+    copies: dict[Direction, CopyLaw] = Field(default_factory=dict)
     """How long it takes to move so many bytes, by direction."""
     host_gap: HostGap | None = None
     """What the host adds to an iteration; None where nobody measured it."""
-    end_to_end: list[EndToEnd] = []
+    end_to_end: list[EndToEnd] = Field(default_factory=list)
     """Whole calls of generate() against these laws."""
 
     def run_here(self) -> Run:

@@ -21,7 +21,7 @@ from infertuner.latency.samples import ExtraVisit, Measurements, SampleFile, Ski
 
 TARGET_HALF_WIDTH = 0.02
 """Relative half-width of a point's 95 % interval at which it is settled."""
-VISIT_S = 0.08
+VISIT_S = 0.06
 """Seconds of timed calls in a visit, when the budget is not short."""
 
 Stopped = Literal["interval", "budget"]

@@ -1,4 +1,4 @@
-"""Raw measurements on disk: one JSON line a visit while measuring, one compressed CSV when done, read back from either.
+"""Raw measurements, and the file they grow in: one JSON line a visit. `sample_table` is the form they are kept in.
 
 Every line is flushed, so a killed calibration loses at most the visit it was in; a torn last line is dropped. The
 first line says what is being measured and where, and only a calibration of the very same thing may go on with it.
@@ -6,12 +6,8 @@ first line says what is being measured and where, and only a calibration of the 
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 import statistics
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -131,7 +127,7 @@ class SampleFile:
         measured = Measurements()
         for number, line in enumerate(lines[1:], start=2):
             try:
-                measured.add(_from_row(line))
+                measured.add(from_row(line))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise CalibrationError(
                     f"{self.path}, line {number}: not a visit of this version ({error!r}); "
@@ -143,7 +139,7 @@ class SampleFile:
     def append(self, one: Visit | ExtraVisit | Skipped) -> None:
         """Add one line and flush it."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_to_row(one)) + "\n")
+            file.write(json.dumps(to_row(one)) + "\n")
 
     def _read(self) -> list[dict[str, Any]]:
         try:
@@ -165,76 +161,16 @@ class SampleFile:
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-SHAPE = tuple(dict.fromkeys([one.name for one in (*fields(Point), *fields(Extra))]))
-"""Columns of the sample table that say what was run: every field of a point or an extra."""
-
-
-def samples_csv(measured: Measurements) -> bytes:
-    """Every timed call of every visit as gzipped CSV; equal visits give equal bytes. What does not apply is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*SHAPE, "round", "at_s", "seconds", "wall_s", "preempted"])
-    visits: list[Visit | ExtraVisit] = [*measured.visits, *measured.extras]
-    for visit in visits:
-        shape = asdict(visit.point if isinstance(visit, Visit) else visit.extra)
-        calls = zip(visit.timing.seconds, visit.timing.wall_s, visit.timing.preempted, strict=True)
-        for seconds, wall_s, preempted in calls:
-            row = [shape.get(key) for key in SHAPE]
-            writer.writerow([*row, visit.round, visit.at_s, seconds, wall_s, int(preempted)])
-    return gzip.compress(text.getvalue().encode(), mtime=0)
-
-
-def read_samples_csv(packed: bytes) -> Measurements:
-    """What `samples_csv` wrote, or a version of it with fewer columns; raises ValueError for anything else."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(gzip.decompress(packed).decode())))
-        measured = Measurements()
-        if not rows:
-            raise ValueError("no samples in it")
-        for begin, end in _runs(rows):
-            first = rows[begin]
-            shape = {key: _number(first[key]) for key in SHAPE if first.get(key)}
-            calls = rows[begin:end]
-            timing = {key: [float(call[key]) for call in calls] for key in ("seconds", "wall_s")}
-            preempted = [call["preempted"] == "1" for call in calls]
-            measured.add(
-                _from_row(
-                    {
-                        **shape,
-                        **timing,
-                        "preempted": preempted,
-                        "round": int(first["round"]),
-                        "at_s": float(first["at_s"]),
-                    }
-                )
-            )
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
-        raise ValueError(repr(error)) from None
-    return measured
-
-
-def _runs(rows: list[dict[str, str]]) -> Iterator[tuple[int, int]]:
-    """Beginning and end of the rows of each visit: neighbours of one shape, round and instant."""
-    keys = [tuple(row.get(key) for key in (*SHAPE, "round", "at_s")) for row in rows]
-    begin = 0
-    for i in range(1, len(rows) + 1):
-        if i == len(rows) or keys[i] != keys[begin]:
-            yield begin, i
-            begin = i
-
-
-def _number(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
-
-
-def _to_row(one: Visit | ExtraVisit | Skipped) -> dict[str, Any]:
+def to_row(one: Visit | ExtraVisit | Skipped) -> dict[str, Any]:
+    """As plain data: what was run, when, and its calls."""
     if isinstance(one, Skipped):
         return {**asdict(one.work), "skipped": one.reason}
     work = one.point if isinstance(one, Visit) else one.extra
     return {**asdict(work), "round": one.round, "at_s": one.at_s, **asdict(one.timing)}
 
 
-def _from_row(row: dict[str, Any]) -> Visit | ExtraVisit | Skipped:
+def from_row(row: dict[str, Any]) -> Visit | ExtraVisit | Skipped:
+    """What `to_row` made plain; raises KeyError, TypeError or ValueError for anything else."""
     kind = Point if row["kind"] in get_args(Kind) else Extra
     work = kind(**{one.name: row[one.name] for one in fields(kind) if one.name in row})
     if "skipped" in row:

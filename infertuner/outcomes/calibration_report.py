@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from infertuner.latency.fitted import ProfileLatency
-from infertuner.latency.forecast import Forecast
+from infertuner.latency.forecast import START_S, Forecast
 from infertuner.latency.machine import EndToEnd
 from infertuner.latency.profile import Calibration
 from infertuner.units import format_seconds
@@ -115,7 +115,10 @@ def forecast_rows(plan: Forecast) -> Iterator[dict[str, str]]:
 def forecast_lines(plan: Forecast, budget_s: float) -> Iterator[str]:
     """What a plan would take."""
     total = plan.weights_bytes + plan.kv_bytes + plan.scratch_bytes
-    yield f"expected time: {plan.expected_s:,.0f} s for the least visits; measuring stops at {budget_s:g} s"
+    yield (
+        f"expected time: {plan.expected_s:,.0f} s for the least visits, {START_S:.0f} s to load, build and fit; "
+        f"measuring stops at {budget_s:g} s"
+    )
     if plan.expected_s > budget_s:
         yield f"warning: --budget-s {budget_s:g} may be too short; what is measured is kept, and --resume goes on"
     yield (

@@ -53,8 +53,8 @@ def draw_engines(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> 
             axes.set_ylim(len(shown) - 0.5, -0.5)
             axes.set_xlim(left=0)
             axes.grid(visible=False, axis="y")
-        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
-        middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4)
+        left.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
+        middle.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4)
     return figure
 
 
@@ -84,7 +84,7 @@ def draw_over_time(title: str, records: Records) -> Figure:
             axes.set_xlabel("simulated time, s")
             axes.set_xlim(0, records.ended_at_s)
             axes.set_ylim(bottom=0)
-        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+        figure.legend(loc="outside lower left", ncols=3)
     return figure
 
 

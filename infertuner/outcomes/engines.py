@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infertuner.outcomes.segments import Gaps, first_durations_s, iterations, kv_growth_blocks, stood_still
+from infertuner.outcomes.segments import Gaps, durations, first_durations_s, instants, kv_growth_blocks, stood_still
 from infertuner.outcomes.window import PERCENTILES, Metrics, Window, carried_percentiles, finished, mean, view
 from infertuner.records import Records
 from infertuner.sources.requests import Floats
@@ -37,17 +37,23 @@ def _batches(records: Records, window: Window) -> Metrics:
 
 
 def _iterations(records: Records, window: Window) -> Metrics:
-    """One walk over the iterations that lie within the window."""
-    decodes = view(records.segments.decodes)
-    sequences = decodes + view(records.segments.prefills)
-    gaps, count, members = Gaps(), 0, 0
-    for some in iterations(records):
-        ended_at_s = some.started_at_s + some.duration_s
-        inside = (some.started_at_s >= window.since_s) & (ended_at_s <= window.until_s + TOLERANCE_S)
-        row = some.row[inside]
-        gaps.add(some.duration_s[inside], decodes[row])
-        count += len(row)
-        members += int(sequences[row].sum())
+    """One walk over the iterations that lie within the window; only rows that it cuts are asked for instants."""
+    segments = records.segments
+    decodes, sequences = view(segments.decodes), view(segments.decodes) + view(segments.prefills)
+    started_at_s, ended_at_s = view(segments.started_at_s), view(segments.ended_at_s)
+    last_s = window.until_s + TOLERANCE_S
+    whole = (started_at_s >= window.since_s) & (ended_at_s <= last_s)
+    gaps = Gaps()
+    for part in durations(records, np.flatnonzero(whole)):
+        gaps.add(part.duration_s, part.repeat(decodes))
+    count = int(view(segments.iterations)[whole].sum())
+    members = int((sequences * view(segments.iterations))[whole].sum())
+    cut = ~whole & (ended_at_s > window.since_s) & (started_at_s < window.until_s)
+    for part, began_at_s in instants(records, np.flatnonzero(cut)):
+        inside = (began_at_s >= window.since_s) & (began_at_s + part.duration_s <= last_s)
+        gaps.add(part.duration_s[inside], part.repeat(decodes)[inside])
+        count += int(inside.sum())
+        members += int(part.repeat(sequences)[inside].sum())
     _lengthen(gaps, records, window)
     stalls = records.stalls
     since_s, until_s = view(stalls.last_token_at_s), view(stalls.next_token_at_s)

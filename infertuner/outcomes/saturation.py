@@ -100,7 +100,8 @@ def _queues(records: Records) -> Iterator[tuple[Floats, Floats, float]]:
     if not queued.any():
         return
     until_s = float(arrived_at_s[queued].max())
-    held = bool((view(requests.routed_at_s)[queued] - arrived_at_s[queued] > AT_ONCE_S).any())
+    once = queued & (view(requests.retries) == 0)
+    held = bool((view(requests.routed_at_s)[once] - arrived_at_s[once] > AT_ONCE_S).any())
     gpu_id = np.zeros(int(queued.sum())) if held else view(requests.gpu_id)[queued]
     order = np.argsort(gpu_id, kind="stable")
     cuts = np.flatnonzero(np.diff(gpu_id[order])) + 1

@@ -7,8 +7,10 @@ weight D.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,45 +18,59 @@ from infertuner.outcomes.window import view
 from infertuner.records import Records
 from infertuner.sources.requests import Floats, Ints
 
-BLOCK = 2**18
+BLOCK = 2**16
 """Iterations, or rows, that are held in memory at once."""
 
 
-@dataclass(frozen=True)
-class Iterations:
-    """Some iterations in the order of rows, shape (n,)."""
+class Part(NamedTuple):
+    """Iterations of some rows that follow one another."""
 
-    row: Ints
-    """Which row of `SegmentColumns` each belongs to."""
-    started_at_s: Floats
+    rows: Ints
+    """Which rows of `SegmentColumns`."""
+    lengths: Ints
+    """How many iterations of each."""
+    first: Ints
+    """Number within its row of each row's first iteration here: above 0 where the part before broke a row off."""
     duration_s: Floats
+    """Seconds of every iteration, shape (sum of lengths,)."""
+
+    def repeat(self, column: array[int] | Ints) -> Ints:
+        """A column's value for every iteration."""
+        return np.repeat(view(column)[self.rows], self.lengths)
 
 
-def iterations(records: Records, block: int = BLOCK) -> Iterator[Iterations]:
-    """Every iteration of every row, at most `block` at a time."""
-    segments = records.segments
-    counts, ring = view(segments.iterations), np.asarray(records.noise_permille) / 1000
-    started_at_s, number = view(segments.started_at_s), view(segments.iteration)
+def durations(records: Records, rows: Ints, block: int = BLOCK) -> Iterator[Part]:
+    """Every iteration of `rows`, at most `block` at a time."""
+    segments, ring = records.segments, np.asarray(records.noise_permille) / 1000
+    counts, number = view(segments.iterations)[rows], view(segments.iteration)
     first_s, rise_s = view(segments.first_s), view(segments.rise_s)
     stops = np.cumsum(counts)
     begins = stops - counts
-    carried_s = 0.0
-    for low in range(0, int(stops[-1]) if stops.size else 0, block):
-        high = min(low + block, int(stops[-1]))
-        first, last = np.searchsorted(stops, (low, high - 1), side="right")
-        rows = np.arange(first, last + 1)
-        places = np.maximum(begins[rows], low) - low
-        lengths = np.minimum(stops[rows], high) - low - places
-        row = np.repeat(rows, lengths)
-        j = np.arange(low, high) - begins[row]
-        duration_s = first_s[row] + j * rise_s[row]
+    total = int(stops[-1]) if stops.size else 0
+    for low in range(0, total, block):
+        high = min(low + block, total)
+        begin, end = np.searchsorted(stops, (low, high - 1), side="right")
+        here = slice(begin, end + 1)
+        lengths = np.minimum(stops[here], high) - np.maximum(begins[here], low)
+        j = np.arange(low, high) - np.repeat(begins[here], lengths)
+        duration_s = np.repeat(first_s[rows[here]], lengths) + j * np.repeat(rise_s[rows[here]], lengths)
         if ring.size:
-            duration_s *= ring[(number[row] + j) % ring.size]
-        before_s = np.cumsum(duration_s) - duration_s
-        elapsed_s = before_s - np.repeat(before_s[places], lengths)
-        elapsed_s[: lengths[0]] += carried_s
-        yield Iterations(row, started_at_s[row] + elapsed_s, duration_s)
-        carried_s = float(elapsed_s[-1] + duration_s[-1]) if high < stops[last] else 0.0
+            duration_s *= ring[(np.repeat(number[rows[here]], lengths) + j) % ring.size]
+        yield Part(rows[here], lengths, np.maximum(low - begins[here], 0), duration_s)
+
+
+def instants(records: Records, rows: Ints, block: int = BLOCK) -> Iterator[tuple[Part, Floats]]:
+    """The same, and when each iteration began."""
+    started_at_s = view(records.segments.started_at_s)
+    carried_s = 0.0
+    for part in durations(records, rows, block):
+        before_s = np.cumsum(part.duration_s) - part.duration_s
+        places = np.minimum(np.cumsum(part.lengths) - part.lengths, before_s.size - 1)
+        offset_s = started_at_s[part.rows] - before_s[places]
+        offset_s[0] += carried_s if part.first[0] else 0.0
+        began_at_s = before_s + np.repeat(offset_s, part.lengths)
+        yield part, began_at_s
+        carried_s = float(began_at_s[-1] + part.duration_s[-1]) - float(started_at_s[part.rows[-1]])
 
 
 def first_durations_s(records: Records, rows: Ints) -> Floats:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from simpy import Environment, Timeout
 
-from infertuner.sources.requests import Floats
+from infertuner.sources.requests import Floats, Ints
 
 FS_PER_S = 10**15
 FS_PER_PS = 1000
+FS_PER_NS = 10**6
 CLIENTS = 0
 """Rank of what comes from outside; SimPy's own processes have 1."""
 FIRST_GPU = 2
@@ -29,13 +30,13 @@ def femtoseconds(seconds: float) -> int:
     return round(seconds * FS_PER_S)
 
 
-def instants_fs(at_s: Floats) -> list[int]:
-    """Instants of clients in femtoseconds, rounded to whole nanoseconds so that decimals meet where they should."""
-    return [ns * 10**6 for ns in np.rint(at_s * 1e9).astype(np.int64).tolist()]
+def client_ns(seconds: Floats) -> Ints:
+    """Instants of clients as whole nanoseconds, so that those written in decimals meet where they should."""
+    return np.rint(seconds * 1e9).astype(np.int64)
 
 
 class Call:
-    """What SimPy needs of an event that nobody waits for: callbacks, and that it did not fail. Half the price of one."""
+    """What SimPy needs of an event that nobody waits for: callbacks, and that it did not fail; at half the price."""
 
     __slots__ = ("callbacks",)
     _ok = True
@@ -87,15 +88,13 @@ class Clock(Environment):
     def call(self, at_fs: int, rank: int, action: Callable[[Any], None]) -> Call:
         """Run `action` at an instant, in the order of `rank` among what happens then."""
         call = Call(action)
-        heappush(self._queue, (at_fs, rank, next(self._eid), call))  # type: ignore[arg-type, misc]
+        heappush(self._queue, (at_fs, rank, next(self._eid), call))  # type: ignore[misc]
         return call
 
     def pass_gpu(self, gpu_id: int, now_fs: int) -> None:
         """Note that the boundaries of GPUs up to this one are past at this instant."""
-        if self._passed_fs != now_fs:
+        if self._passed_fs != now_fs or gpu_id > self._passed_gpu:
             self._passed_fs, self._passed_gpu = now_fs, gpu_id
-        elif gpu_id > self._passed_gpu:
-            self._passed_gpu = gpu_id
 
     def has_passed(self, gpu_id: int) -> bool:
         """Whether an iteration of this GPU that ends at this instant counts as ended already."""

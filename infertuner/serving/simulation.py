@@ -17,7 +17,7 @@ from infertuner.errors import ScenarioError
 from infertuner.latency.model import LatencyModel
 from infertuner.parts import fresh
 from infertuner.records import CacheSizeColumns, Records, RequestColumns, StepColumns
-from infertuner.serving.clock import CLIENTS, Call, Clock, instants_fs
+from infertuner.serving.clock import CLIENTS, FS_PER_NS, Call, Clock, client_ns, femtoseconds
 from infertuner.serving.cluster import Cluster
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
 from infertuner.serving.continuous.engine import ContinuousGpu
@@ -61,10 +61,12 @@ class Simulation:
         latency: LatencyModel,
         cache: TwoLevel | None = None,
         progress: Progress | None = None,
+        *,
         max_jump: int = ENDLESS,
     ) -> None:
         """`max_jump`: iterations of a continuous batch that may be one event; 1 walks them, to the same results."""
         self._asked, self._cluster, self._latency, self._progress = asked, cluster, latency, progress
+        self._total = len(asked)
         self._clock = Clock()
         self._records = Records(
             asked=asked,
@@ -78,7 +80,7 @@ class Simulation:
         self._requests = self._records.requests
         self._router = fresh(cluster.router)
         self._router.start(cluster.gpus)
-        self._prompt_tokens, self._prefix_tokens = memoryview(asked.prompt_tokens), memoryview(asked.prefix_tokens)
+        self._prompt_tokens, self._prefix_tokens = asked.prompt_tokens.data, asked.prefix_tokens.data
         self._answers: dict[int, Event] = {}
         self._held: deque[Request] = deque()
         self._dispatching = False
@@ -91,12 +93,12 @@ class Simulation:
         for gpu in self._gpus:
             gpu.start()
         self._start_clients()
-        self._clock.run(until=None if horizon_s is None else instants_fs(np.array([horizon_s]))[0])
+        self._clock.run(until=None if horizon_s is None else femtoseconds(horizon_s))
         for gpu in self._gpus:
             gpu.stop()
-        if horizon_s is None and self._answered < len(self._asked):
+        if horizon_s is None and self._answered < self._total:
             raise ScenarioError(
-                f"cluster.batcher: {len(self._asked) - self._answered} of {len(self._asked)} requests wait for ever "
+                f"cluster.batcher: {self._total - self._answered} of {self._total} requests wait for ever "
                 "for a batch to fill, since users wait for answers or the router holds requests back; "
                 "use kind 'timeout' or a smaller max_batch_size"
             )
@@ -118,6 +120,7 @@ class Simulation:
     def _gpu(self, gpu_id: int, cache: TwoLevel | None, max_jump: int) -> Gpu:
         batcher = self._cluster.batcher
         if isinstance(batcher, Continuous | PrefillFirst):
+            self._records.kv_blocks.append(batcher.usable_blocks)
             return ContinuousGpu(
                 clock=self._clock,
                 gpu_id=gpu_id,
@@ -148,7 +151,7 @@ class Simulation:
     def _start_clients(self) -> None:
         pacing = self._asked.pacing
         if isinstance(pacing, OpenLoop):
-            self._arrivals_fs = instants_fs(pacing.arrived_at_s)
+            self._arrivals_ns = client_ns(pacing.arrived_at_s).data
             self._clock.call(0, CLIENTS, self._arrive)
         else:
             think_s = iter(pacing.think_s.tolist())
@@ -157,9 +160,9 @@ class Simulation:
 
     def _arrive(self, _: Call) -> None:
         """Send every request that is due, and wake up for the next. Arrivals wait in line: a long heap is slow."""
-        arrivals_fs, now_fs = self._arrivals_fs, self._clock.now_fs
-        while self._sent < len(arrivals_fs):
-            due_fs = arrivals_fs[self._sent]
+        arrivals_ns, now_fs = self._arrivals_ns, self._clock.now_fs
+        while self._sent < self._total:
+            due_fs = arrivals_ns[self._sent] * FS_PER_NS
             if due_fs > now_fs:
                 self._clock.call(due_fs, CLIENTS, self._arrive)
                 return
@@ -186,11 +189,11 @@ class Simulation:
         self._requests.arrived_at_s[request_id] = now_s
         self._sent += 1
         self._held.append(request)
-        self._dispatch()
+        self._dispatch(now_s)
         if self._progress is not None and self._sent % 1000 == 0:
-            self._progress(self._sent / len(self._asked))
+            self._progress(self._sent / self._total)
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, now_s: float) -> None:
         """Hand requests, oldest first, to the GPUs the router chooses; after the last, let batches go."""
         if self._dispatching:
             return  # an answer given at the door; whoever is dispatching goes on
@@ -202,19 +205,19 @@ class Simulation:
                 break
             request = held.popleft()
             self._requests.gpu_id[request.request_id] = gpu_id
-            self._requests.routed_at_s[request.request_id] = self._clock.now_s
+            self._requests.routed_at_s[request.request_id] = now_s
             self._gpus[gpu_id].submit(request)
-            if self._sent == len(self._asked) and not held:
+            if self._sent == self._total and not held:
                 for gpu in self._gpus:
                     gpu.drain()
         self._dispatching = False
 
     def _note_answer(self, request: Request, gpu_id: int) -> None:
         self._answered += 1
-        self._last_answer_at_s = self._clock.now_s
+        self._last_answer_at_s = now_s = self._clock.now_s
         self._router.finished(gpu_id)
         if self._held:
-            self._dispatch()
+            self._dispatch(now_s)
         if self._answers:
             answer = self._answers.pop(request.request_id, None)
             if answer is not None:

@@ -48,7 +48,7 @@ class StaticGpu:
     ) -> None:
         self._clock, self._gpu_id, self._startup_s = clock, gpu_id, startup_s
         self._batcher, self._latency, self._cache = batcher, latency, cache
-        self._output_tokens = memoryview(records.asked.output_tokens)
+        self._output_tokens = records.asked.output_tokens.data
         self._requests, self._steps, self._answered = records.requests, records.steps, answered
         self._iteration = 0
         self._waiting: deque[Request] = deque()
@@ -191,9 +191,7 @@ class StaticGpu:
         ordered = sorted(batch, key=lambda member: member.output_tokens)
         return [(list(group), tokens - 1) for tokens, group in groupby(ordered, lambda member: member.output_tokens)]
 
-    def _stamp_start(
-        self, batch: list[Member], started_at_s: float, prefill_s: float, first_token_at_s: float
-    ) -> None:
+    def _stamp_start(self, batch: list[Member], started_at_s: float, prefill_s: float, first_token_at_s: float) -> None:
         for member in batch:
             row = member.request.request_id
             self._requests.started_at_s[row] = started_at_s

@@ -31,10 +31,11 @@ def build_steps(plan: Plan) -> DecoderSteps:
 
 def differences(there: Calibration, machine: Hardware, software: Software) -> list[str]:
     """How this machine is not the one the profile was measured on; a drift then is no drift."""
+    programs = there.run_here().software
     pairs = {
         "hardware": (there.hardware.name, machine.name),
-        "torch": (there.software.torch, software.torch),
-        "transformers": (there.software.transformers, software.transformers),
+        "torch": (programs.torch, software.torch),
+        "transformers": (programs.transformers, software.transformers),
     }
     return [
         f"the profile was measured with {what} {measured} and this is {here}"

@@ -9,7 +9,6 @@ error of one measurement against another of the same run.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,8 @@ from infertuner.sources.requests import Floats, Ints
 from infertuner.validation.runs import LATENCIES, Run
 
 RESAMPLES = 1000
+BLOCK = 2**21
+"""Values times resamples that are held in memory at once."""
 METRICS = (*LATENCIES[:2], "itl", LATENCIES[2])
 STATISTICS = ("mean", *(f"p{q}" for q in PERCENTILES))
 NAMES = (*(f"{metric}_{statistic}" for metric in METRICS for statistic in STATISTICS), "throughput")
@@ -72,10 +73,6 @@ class _Sample:
     runs: list[int]
     """Groups of each run; a run's are drawn from that run."""
 
-    def weights(self, counts: Ints) -> Floats:
-        """How often each value counts when group i was drawn `counts[i]` times."""
-        return np.asarray(counts[self.group], dtype=np.float64)
-
 
 def _sample(groups: Sequence[Sequence[Floats]]) -> _Sample:
     """A sample from each run's groups of values."""
@@ -108,7 +105,7 @@ def _errors(measured: _Sample, other: _Sample, rng: np.random.Generator) -> dict
     n = measured.values.size
     carried = carried_percentiles(n)
     quantiles = np.array(carried) / 100
-    resampled = np.array([_resampled(measured, other, quantiles, rng) for _ in range(RESAMPLES)])
+    resampled = _resampled(measured, other, quantiles, rng)
     found = {}
     for name, here, there, ratios in zip(
         STATISTICS, _points(measured.values, carried), _points(other.values, carried), resampled.T, strict=False
@@ -126,26 +123,35 @@ def _points(values: Floats, percentiles: Sequence[int]) -> list[float]:
 
 
 def _resampled(measured: _Sample, other: _Sample, quantiles: Floats, rng: np.random.Generator) -> Floats:
-    """Errors of the mean and of the quantiles when groups are drawn again, the same on both sides where they match."""
-    counts = _draw(measured.runs, rng)
-    counts_of_other = counts if other.runs == measured.runs else _draw(other.runs, rng)
-    here, there = (_statistics(*side, quantiles) for side in ((measured, counts), (other, counts_of_other)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(there / here - 1)
+    """Errors of the mean and of the quantiles when groups are drawn again, shape (resamples, 1 + quantiles).
+
+    The same groups are drawn on both sides where they match.
+    """
+    at_once = max(1, BLOCK // max(measured.values.size, other.values.size))
+    found = []
+    for first in range(0, RESAMPLES, at_once):
+        times = min(at_once, RESAMPLES - first)
+        counts = _draw(measured.runs, times, rng)
+        counts_of_other = counts if other.runs == measured.runs else _draw(other.runs, times, rng)
+        here, there = (_statistics(*side, quantiles) for side in ((measured, counts), (other, counts_of_other)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(there / here - 1)
+    return np.concatenate(found)
 
 
-def _draw(runs: Sequence[int], rng: np.random.Generator) -> Ints:
-    """How often each group is drawn when every run draws as many of its own as it has."""
-    drawn = [rng.multinomial(groups, np.full(groups, 1 / groups)) for groups in runs if groups]
-    return np.concatenate(drawn)
+def _draw(runs: Sequence[int], times: int, rng: np.random.Generator) -> Ints:
+    """How often each group is drawn when every run draws as many of its own as it has, shape (times, groups)."""
+    drawn = [rng.multinomial(groups, np.full(groups, 1 / groups), size=times) for groups in runs if groups]
+    return np.concatenate(drawn, axis=1)
 
 
 def _statistics(sample: _Sample, counts: Ints, quantiles: Floats) -> Floats:
-    """Mean and quantiles of weighted values."""
-    weights = sample.weights(counts)
-    running = np.cumsum(weights)
-    if not running[-1]:
-        return np.full(1 + quantiles.size, math.nan)
-    mean = weights @ sample.values / running[-1]
-    places = np.searchsorted(running, quantiles * running[-1])
-    return np.concatenate(([mean], sample.values[np.minimum(places, sample.values.size - 1)]))
+    """Mean and quantiles of values that count as often as their groups were drawn, a row a resample."""
+    weights = counts[:, sample.group]
+    running = np.cumsum(weights, axis=1)
+    total = running[:, -1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = [(weights @ sample.values)[:, None] / total]
+    for q in quantiles:
+        columns.append(sample.values[np.argmax(running >= q * total, axis=1)][:, None])
+    return np.hstack(columns)

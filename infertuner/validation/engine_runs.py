@@ -10,9 +10,8 @@ from statistics import fmean, median
 import numpy as np
 
 from infertuner.errors import ValidationError
-from infertuner.latency.fitted import Profile
 from infertuner.latency.model import LatencyModel
-from infertuner.latency.profile import Calibration, load_calibration
+from infertuner.latency.profile import Calibration
 from infertuner.scenario.study import Study
 from infertuner.serving.continuous.config import Continuous
 from infertuner.serving.simulation import Simulation
@@ -25,6 +24,7 @@ from infertuner.validation.engine_replay import ReplayedIterations
 from infertuner.validation.file_requests import requests_of
 from infertuner.validation.gaps import engine_gaps
 from infertuner.validation.iterations import Iteration, iteration_from
+from infertuner.validation.profiles import measured_profile
 from infertuner.validation.progress import Tell
 from infertuner.validation.report import Validation
 from infertuner.validation.runs import Cell, Run, run_of
@@ -92,11 +92,10 @@ def validate(
 
 def make_plan(study: Study, replications: int, *, twice: bool) -> EnginePlan:
     """The plan, or one line that says why this scenario cannot be served by the engine."""
-    scenario, latency, batcher = study.scenario, study.scenario.latency, study.scenario.cluster.batcher
+    scenario, batcher = study.scenario, study.scenario.cluster.batcher
     if len(study.arms) > 1:
         raise ValidationError(f"{scenario.name}: has {len(study.arms)} arms; fix the varied keys with --set KEY=VALUE")
-    if not isinstance(latency, Profile):
-        raise ValidationError(f"latency: kind {latency.kind!r} names no model to run; use kind profile")
+    calibration = measured_profile(scenario.latency)
     if not isinstance(batcher, Continuous) or batcher.enable_prefix_caching or not batcher.enable_chunked_prefill:
         raise ValidationError(
             "cluster.batcher: must be kind continuous with enable_prefix_caching: false and chunked prefill, "
@@ -111,7 +110,7 @@ def make_plan(study: Study, replications: int, *, twice: bool) -> EnginePlan:
         num_gpu_blocks=batcher.usable_blocks,
     )
     keys = [(0, 0), *((number + 1, repeat) for number in range(replications) for repeat in range(1 + twice))]
-    return EnginePlan(study, load_calibration(latency.path), config, keys)
+    return EnginePlan(study, calibration, config, keys)
 
 
 def _measure(plan: EnginePlan, unfinished: UnfinishedFile, lines: list[Line], tell: Tell) -> None:
@@ -150,7 +149,7 @@ def _cells(plan: EnginePlan, lines: Sequence[Line], law: EngineLaw, ratios: Sequ
             simulated=_simulated(plan, measured, EngineLatency(law, ratios)),
             corrected=_simulated(plan, measured, EngineLatency(law, ratios, drift_ratio)),
             again=run_from_line(again) if again else None,
-            drift_ratio=drift_ratio,
+            drift={"drift": drift_ratio},
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,11 @@ def read_measured(path: Path, columns: Mapping[str, str]) -> tuple[Run, int]:
     A `.json` file is what `vllm bench serve --save-result --save-detailed` writes, a `.jsonl` file is aiperf's
     `profile_export.jsonl`, a `.csv` file has the columns `COLUMNS`, or others that `columns` names for them.
     """
-    readers = {".json": _vllm, ".jsonl": _aiperf, ".csv": partial(_csv, columns=columns)}
+    readers: dict[str, Callable[[str, str], Iterator[_Row | None]]] = {
+        ".json": _vllm,
+        ".jsonl": _aiperf,
+        ".csv": partial(_csv, columns=columns),
+    }
     reader = readers.get(path.suffix)
     if reader is None:
         raise ValidationError(

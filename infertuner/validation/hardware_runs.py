@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 
 from infertuner.latency.hardware_steps import inference
 from infertuner.scenario.study import Study
 from infertuner.validation.bench import build_steps, differences, machine_of
-from infertuner.validation.hardware import Plan, cells, make_plan, measure
+from infertuner.validation.hardware import SENTINELS, Plan, cells, make_plan, measure
 from infertuner.validation.progress import Tell
 from infertuner.validation.report import Validation
 from infertuner.validation.runs import Cell
@@ -51,38 +52,46 @@ def validate(
             "seed": study.scenario.seed,
             "replications": replications,
             "measured_twice": twice,
-            "drift_ratio": {"mean": _mean(found), "low": min(_looks(lines)), "high": max(_looks(lines))},
+            "drift": {
+                kind: {"mean": fmean(ratios), "low": min(ratios), "high": max(ratios)}
+                for kind, ratios in _looks(lines).items()
+            },
         },
         notes=[*_notes(plan, found, lines), *differences(plan.calibration, machine, software)],
-        tables={"drift": _drift_table(plan, lines)},
+        tables={"drift": _drift_table(lines)},
     )
 
 
 def _notes(plan: Plan, found: Sequence[Cell], lines: Sequence[Line]) -> Iterator[str]:
-    low, high, mean = min(_looks(lines)), max(_looks(lines)), _mean(found)
+    looks = _looks(lines)
+    said = [
+        f"{kind} {fmean(cell.drift[f'{kind}_drift'] for cell in found):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        for kind, ratios in looks.items()
+    ]
     yield (
-        f"speed: the sentinel step took {mean:.3f} times what the profile says of it ({low:.3f} to {high:.3f}); "
-        "`drift_corrected` is the simulation with every second times the mean of its own run"
+        f"drift: the sentinel steps took this many times what the profile says of them: {', '.join(said)}; "
+        "`drift_corrected` is the simulation with the seconds of either kind times the mean of its own run"
     )
-    if abs(mean - 1) > DISTURBED or high / low > 1 + 2 * DISTURBED:
+    every = [ratio for ratios in looks.values() for ratio in ratios]
+    if max(every) > 1 + 2 * DISTURBED or min(every) < 1 - 2 * DISTURBED:
         yield "the machine was not quiet, or not as fast as when the profile was measured; repeat when it is idle"
     if not plan.twice:
         yield "no noise floor; add --twice to measure how far two measurements of the same run differ"
 
 
-def _mean(found: Sequence[Cell]) -> float:
-    ratios = [cell.drift_ratio for cell in found if cell.drift_ratio is not None]
-    return sum(ratios) / len(ratios)
+def _looks(lines: Sequence[Line]) -> dict[str, list[float]]:
+    """Every look at each kind of sentinel."""
+    return {kind: [ratio for line in lines for ratio in line["drift_ratios"][kind]] for kind in SENTINELS}
 
 
-def _looks(lines: Sequence[Line]) -> list[float]:
-    return [ratio for line in lines for ratio in line["drift_ratios"]]
-
-
-def _drift_table(plan: Plan, lines: Sequence[Line]) -> list[Line]:
-    """One row a look at the sentinel, in the order of runs."""
+def _drift_table(lines: Sequence[Line]) -> list[Line]:
+    """One row a look at the sentinels, in the order of runs."""
     return [
-        {**{name: line[name] for name in ("arm", "replication", "repeat", "at_s")}, "look": look, "drift_ratio": ratio}
+        {
+            **{name: line[name] for name in ("arm", "replication", "repeat", "at_s")},
+            "look": look,
+            **{f"{kind}_drift": ratios[look] for kind, ratios in line["drift_ratios"].items()},
+        }
         for line in lines
-        for look, ratio in enumerate(line["drift_ratios"])
+        for look in range(len(line["drift_ratios"]["decode"]))
     ]

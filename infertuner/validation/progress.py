@@ -40,7 +40,7 @@ def progress() -> Iterator[Tell]:
 
 
 def _lines() -> Tell:
-    told = -1.0
+    told = 0.0
 
     def tell(what: str, share: float, left_s: float) -> None:
         nonlocal told

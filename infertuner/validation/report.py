@@ -89,6 +89,7 @@ class Validation:
             row["noise_floor_ratio"] = self.floor.get(name, NOT_KNOWN).ratio
         return row
 
+    @cached_property
     def arm_table(self) -> list[Row]:
         """One row an arm: the speed the machine had, and the errors of its means."""
         arms = list(dict.fromkeys(cell.arm for cell in self.cells))
@@ -97,10 +98,8 @@ class Validation:
     def _arm_row(self, arm: str, cells: Sequence[Cell]) -> Row:
         errors = compare([(cell.measured, cell.simulated) for cell in cells])
         corrected = compare([(cell.measured, cell.corrected) for cell in cells if cell.corrected is not None])
-        drifts = [cell.drift_ratio for cell in cells if cell.drift_ratio is not None]
         row: Row = {"arm": arm, "requests": sum(cell.measured.finished for cell in cells)}
-        if drifts:
-            row["drift"] = mean(drifts)
+        row |= {name: mean(cell.drift[name] for cell in cells) for name in cells[0].drift}
         for name in ("ttft_mean", "e2e_mean", "throughput"):
             row[f"{name}_error_ratio"] = errors.get(name, NOT_KNOWN).ratio
         if self.corrected:
@@ -115,7 +114,7 @@ class Validation:
             "held": self.held,
             "bounds": [{**vars(verdict), "held": verdict.held} for verdict in self.verdicts],
             "metrics": [flatten(row) for row in _without_nan(self.table())],
-            "arms": [flatten(row) for row in _without_nan(self.arm_table())],
+            "arms": [flatten(row) for row in _without_nan(self.arm_table)],
             "about": dict(self.about),
             "notes": list(self.notes),
         }
@@ -125,7 +124,7 @@ def write_validation(folder: RunFolder, validation: Validation, argv: Sequence[s
     """Write the tables, the figure, the requests of both sides and where it all comes from."""
     folder.write_json("summary.json", validation.summary())
     folder.write_csv("validation.csv", validation.table())
-    folder.write_csv("arms.csv", validation.arm_table())
+    folder.write_csv("arms.csv", validation.arm_table)
     for name, rows in validation.tables.items():
         folder.write_csv(f"{name}.csv", rows)
     for cell in validation.cells:
@@ -167,7 +166,7 @@ def distributions(cells: Sequence[Cell]) -> dict[str, dict[str, Floats]]:
 def print_validation(validation: Validation, console: Console) -> None:
     """The table of errors, one row an arm where there are several, the verdicts, and what to be careful about."""
     print_table(validation.title, [_shown(row) for row in validation.table()], console)
-    arms = validation.arm_table()
+    arms = validation.arm_table
     if 1 < len(arms) <= FEW_ARMS:
         print_table("by arm", arms, console)
     lines = [f"note: {note}" for note in validation.notes]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -62,8 +62,8 @@ class Cell:
     """The simulation at the speed the machine had during this run, where that was measured."""
     again: Run | None = None
     """The same run measured once more: how far reality is from itself."""
-    drift_ratio: float | None = None
-    """Seconds of a step that was timed between the others, relative to what the profile says of it."""
+    drift: Mapping[str, float] = field(default_factory=dict)
+    """How much slower than its profile or law the machine was in this run, by what was watched."""
 
 
 def run_of(records: Records, gaps_s: Sequence[Floats] = ()) -> Run:

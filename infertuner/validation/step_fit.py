@@ -18,7 +18,7 @@ import numpy as np
 
 from infertuner.errors import ValidationError
 from infertuner.latency.fitting_forms import solve
-from infertuner.sources.requests import Floats
+from infertuner.sources.requests import Floats, Ints
 from infertuner.validation.runs import Run
 
 STRETCH = 16
@@ -78,7 +78,10 @@ def fit_steps(run: Run) -> StepFit:
         draws.append(_robust(columns[earlier], seconds[earlier], counts[mine].astype(np.float64)).tolist())
     errors = np.abs(columns[~earlier] @ found / seconds[~earlier] - 1)
     return StepFit(
-        *found.tolist(),
+        fixed_s=float(found[0]),
+        prefill_token_s=float(found[1]),
+        decode_s=float(found[2]),
+        kv_entry_s=float(found[3]),
         stretches=int(earlier.sum()),
         held_out=int((~earlier).sum()),
         holdout_mean_ratio=float(errors.mean()),
@@ -89,9 +92,12 @@ def fit_steps(run: Run) -> StepFit:
     )
 
 
-def _stretches(run: Run) -> tuple[Floats, Floats, Floats]:
+def _stretches(run: Run) -> tuple[Floats, Floats, Ints]:
     """Iterations, prompt tokens, tokens decoded and entries read in each stretch; its seconds; whose it is."""
-    at_s, entries, ends, owner = [], [], [], []
+    at_s: list[Floats] = []
+    entries: list[Ints] = []
+    ends: list[Floats] = []
+    owner: list[Ints] = []
     for i in np.flatnonzero(~np.isnan(run.finished_at_s) & (run.output_tokens > 1)):
         tokens = _token_times(run, int(i))
         at_s.append(tokens[1:])
@@ -100,7 +106,8 @@ def _stretches(run: Run) -> tuple[Floats, Floats, Floats]:
         ends.append(np.column_stack([tokens[cuts[:-1]], tokens[cuts[1:]], np.diff(cuts)]))
         owner.append(np.full(len(cuts) - 1, i))
     spans = np.concatenate(ends) if ends else np.empty((0, 3))
-    spans, request = spans[spans[:, 1] > spans[:, 0]], np.concatenate(owner)[spans[:, 1] > spans[:, 0]]
+    lasted = spans[:, 1] > spans[:, 0]
+    spans, request = spans[lasted], np.concatenate(owner)[lasted]
     decoded_at_s = np.concatenate(at_s)
     answered = ~np.isnan(run.first_token_at_s)
     columns = [
@@ -120,7 +127,7 @@ def _token_times(run: Run, i: int) -> Floats:
     return np.linspace(first, last, int(run.output_tokens[i]))
 
 
-def _within(at_s: Floats, amounts: Floats, spans: Floats) -> Floats:
+def _within(at_s: Floats, amounts: Floats | Ints, spans: Floats) -> Floats:
     """Sum of the amounts after the beginning of each span and up to its end."""
     order = np.argsort(at_s)
     running = np.concatenate([[0.0], np.cumsum(amounts[order], dtype=np.float64)])

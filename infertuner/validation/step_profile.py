@@ -13,6 +13,7 @@ from infertuner.latency.law_sections import DecodeBox, DecodeLaw, Errors, Estima
 from infertuner.latency.machine import Hardware, Model
 from infertuner.latency.models import model_config, shard
 from infertuner.latency.profile import Calibration, Origin
+from infertuner.sources.requests import Floats
 from infertuner.validation.files import read_measured
 from infertuner.validation.runs import Run
 from infertuner.validation.step_fit import StepFit, fit_steps
@@ -118,11 +119,11 @@ def _profile(fit: StepFit, run: Run, *, hardware: Hardware, model: Model, origin
     )
 
 
-def _knots(tokens: Sequence[int], seconds: Sequence[np.ndarray]) -> list[Knot]:
-    return [Knot(tokens=at, step_s=_estimate(values)) for at, values in zip(tokens, seconds, strict=True)]
+def _knots(tokens: Sequence[int], seconds: Sequence[Floats]) -> tuple[Knot, ...]:
+    return tuple(Knot(tokens=at, step_s=_estimate(values)) for at, values in zip(tokens, seconds, strict=True))
 
 
-def _estimate(values: np.ndarray) -> Estimate:
+def _estimate(values: Floats) -> Estimate:
     """The first value, and what the middle 95 % of all others and itself reach."""
     low, high = np.percentile(values, (2.5, 97.5))
     return Estimate(value=float(values[0]), low=float(min(low, values[0])), high=float(max(high, values[0])))

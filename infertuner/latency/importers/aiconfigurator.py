@@ -32,7 +32,14 @@ class Kernels:
     """Iterations as sums over matrix products and attention calls of one model (or of one of its shards)."""
 
     def __init__(
-        self, gemm: Table, context: Table, generation: Table, reduce: Table | None, config: ModelConfig, reach: Reach
+        self,
+        *,
+        gemm: Table,
+        context: Table,
+        generation: Table,
+        reduce: Table | None,
+        config: ModelConfig,
+        reach: Reach,
     ) -> None:
         self._gemm, self._context, self._generation, self._reduce = gemm, context, generation, reduce
         self._config, self.reach = config, reach
@@ -77,13 +84,14 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
     gemm = gemm[gemm.gemm_dtype == "bfloat16"]
     context, generation = (_attention(file, config) for file in files[1:])
     left_out: list[str] = []
-    gemm = _possible(gemm, 2.0 * gemm.m * gemm.n * gemm.k, 2.0 * gemm.n * gemm.k, found, left_out, files[0])
+    weight_bytes = 2.0 * gemm.n * gemm.k
+    gemm = _possible(gemm, files[0], found, left_out, operations=weight_bytes * gemm.m, read_bytes=weight_bytes)
     pairs = 0.5 * context.batch_size * context.isl * (context.isl + 1)
     operations = 4.0 * config.num_heads * config.head_dim * pairs
-    context = _possible(context, operations, np.zeros(len(context)), found, left_out, files[1])
+    context = _possible(context, files[1], found, left_out, operations=operations)
     entries = generation.batch_size * (generation.isl + generation.step)
     read_bytes = 4.0 * config.num_kv_heads * config.head_dim * entries
-    generation = _possible(generation, np.zeros(len(generation)), read_bytes, found, left_out, files[2])
+    generation = _possible(generation, files[2], found, left_out, read_bytes=read_bytes)
     reduce = None
     if tp > 1:
         files.append(_file(path, "custom_allreduce_perf.parquet", gpu))
@@ -95,16 +103,20 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
         new_tokens=(16, int(context.isl.max())),
         batch_tokens=int(context.isl.max()),
         timed_tokens=tuple(sorted({int(m) for m in gemm.m})),
-        kv_entries=min(kv_entries(found, config), int((generation.batch_size * (generation.isl + generation.step)).max())),
+        kv_entries=min(
+            kv_entries(found, config), int((generation.batch_size * (generation.isl + generation.step)).max())
+        ),
         cached=False,
     )
     steps = Kernels(
-        Table(_rows(gemm, [gemm[axis] for axis in GEMM], gemm.latency)),
-        Table(_rows(context, [context.batch_size, context.isl], context.latency / context.isl)),
-        Table(_rows(generation, [generation.batch_size, generation.isl + generation.step], generation.latency)),
-        reduce,
-        config,
-        reach,
+        gemm=Table(_rows(gemm, [gemm[axis] for axis in GEMM], gemm.latency)),
+        context=Table(_rows(context, [context.batch_size, context.isl], context.latency / context.isl)),
+        generation=Table(
+            _rows(generation, [generation.batch_size, generation.isl + generation.step], generation.latency)
+        ),
+        reduce=reduce,
+        config=config,
+        reach=reach,
     )
     software = f"vLLM {generation.version.iloc[0]}" if "version" in generation else "vLLM"
     kernels = f"{', '.join(sorted(set(context.kernel_source)))}" if "kernel_source" in context else "as vLLM chose"
@@ -136,12 +148,18 @@ def _attention(path: Path, config: ModelConfig) -> pd.DataFrame:
 
 
 def _possible(
-    table: pd.DataFrame, operations: object, read_bytes: object, gpu: Gpu, left_out: list[str], path: Path
+    table: pd.DataFrame,
+    path: Path,
+    gpu: Gpu,
+    left_out: list[str],
+    *,
+    operations: pd.Series | float = 0.0,
+    read_bytes: pd.Series | float = 0.0,
 ) -> pd.DataFrame:
     """The rows that are not faster than the GPU can be; the others are counted in `left_out`."""
-    peaks, read = gpu.ceilings, np.asarray(read_bytes, dtype=float)
-    read_s = np.where(read > CACHED_BYTES, read, 0.0) / peaks.read_bytes_per_s
-    least_s = np.maximum(np.asarray(operations, dtype=float) / peaks.flops_per_s, read_s)
+    peaks = gpu.ceilings
+    from_memory = np.where(np.asarray(read_bytes) > CACHED_BYTES, read_bytes, 0.0)
+    least_s = np.maximum(np.asarray(operations) / peaks.flops_per_s, from_memory / peaks.read_bytes_per_s)
     wrong = (table.latency * MS).to_numpy() < least_s
     if wrong.any():
         left_out.append(f"{path.name}: {int(wrong.sum())} of {len(table)} rows are faster than {gpu.name} can be")
@@ -165,5 +183,7 @@ def _file(folder: Path, ending: str, gpu: str | None) -> Path:
     found = [file for file in found if ending != "gemm_perf.parquet" or "moe" not in file.name]
     if len(found) != 1:
         what = f"{len(found)} tables" if found else "no table"
-        raise CalibrationError(f"--import: {folder}: {what} *{ending}; give the folder of one GPU and version, and --gpu")
+        raise CalibrationError(
+            f"--import: {folder}: {what} *{ending}; give the folder of one GPU and version, and --gpu"
+        )
     return found[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -34,8 +35,8 @@ class Counts:
 
 
 FEW = Counts(decode=16, prefill=16, mixed=32)
-BUNDLED = Counts(decode=48, prefill=40, mixed=64)
-HELD_OUT = Counts(decode=40, prefill=40, mixed=60)
+BUNDLED = Counts(decode=120, prefill=80, mixed=200)
+HELD_OUT = Counts(decode=60, prefill=60, mixed=100)
 
 
 def choose(reach: Reach, counts: Counts, held_out: Counts, seed: int) -> list[Point]:
@@ -126,4 +127,6 @@ def _between(low: int, high: int, place: float) -> int:
 
 def _timed(size: int, reach: Reach) -> int:
     """The nearest size whose matrix products were timed, so that their edges count as they are."""
-    return min(reach.timed_tokens, key=lambda timed: abs(timed - size))
+    timed = reach.timed_tokens
+    place = bisect_left(timed, size)
+    return min(timed[max(0, place - 1) : place + 1], key=lambda near: abs(near - size))

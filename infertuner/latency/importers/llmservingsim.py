@@ -38,19 +38,33 @@ US = 1e-6
 class LayerTables:
     """Iterations as sums over layers; attention is one lookup for chunk and decodes together, as it was timed."""
 
-    def __init__(self, dense: dict[str, Table], sequence: dict[str, Table], attention: Table, layers: int, reach: Reach):
+    def __init__(
+        self, dense: dict[str, Table], sequence: dict[str, Table], attention: Table, layers: int, reach: Reach
+    ):
         self._dense, self._sequence, self._attention, self._layers = dense, sequence, attention, layers
         self.reach = reach
 
     def step_s(self, point: Point) -> float:
         """Seconds of one iteration. A prefill must be of one sequence: the table has one chunk per iteration."""
-        if point.kind == "decode":
-            attended = (0, 0, point.batch_size, point.context_tokens)
-        else:
-            attended = (point.new_tokens, point.cached_tokens, point.decodes, point.decode_context_tokens)
-        tokens, sequences = point.batch_tokens, point.batch_size + point.decodes
+        decode = point.kind == "decode"
+        return self.iteration_s(
+            new_tokens=0 if decode else point.new_tokens,
+            cached_tokens=0 if decode else point.cached_tokens,
+            decodes=point.batch_size if decode else point.decodes,
+            context_tokens=point.context_tokens if decode else point.decode_context_tokens,
+            sequences=point.batch_size + point.decodes,
+        )
+
+    def iteration_s(
+        self, *, new_tokens: int, cached_tokens: int, decodes: int, context_tokens: float, sequences: int
+    ) -> float:
+        """Seconds of a chunk of `new_tokens` beside `decodes` with a mean context of `context_tokens`.
+
+        sequences: those that want logits, the chunk's included.
+        """
+        tokens = new_tokens + decodes
         layer_us = sum(times * self._dense[name](tokens) for name, times in IN_EACH_LAYER.items())
-        layer_us += self._attention(*attended)
+        layer_us += self._attention(new_tokens, cached_tokens, decodes, context_tokens)
         head_us = sum(self._dense[name](tokens) for name in ONCE)
         head_us += sum(self._sequence[name](sequences) for name in PER_SEQUENCE)
         return US * (self._layers * layer_us + head_us)
@@ -111,7 +125,9 @@ def _by_layer(path: Path, axis: str, wanted: Sequence[str]) -> tuple[dict[str, T
             f"--import: {path}: no layer {missing[0]!r}; only dense decoders can be imported, not mixtures of experts"
         )
     tables = {
-        str(layer): Table(zip(zip(found[axis].tolist(), strict=True), found.time_us.astype(float).tolist(), strict=True))
+        str(layer): Table(
+            zip(zip(found[axis].tolist(), strict=True), found.time_us.astype(float).tolist(), strict=True)
+        )
         for layer, found in rows.groupby("layer")
     }
     return tables, tuple(sorted({int(value) for value in rows[axis]}))

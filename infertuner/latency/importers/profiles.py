@@ -64,8 +64,13 @@ def profile_of(published: Published, *, commit: str | None, seed: int) -> Calibr
         None if weights is None else [weights[one.point] for one in observations],
         seed=seed,
     )
-    origin, config = published.origin, published.config
-    notes = [origin.note, *published.left_out, *impossible, f"sha256 of the files {sha256_of_all(published.files)[:16]}"]
+    origin, config, tp = published.origin, published.config, published.tensor_parallel
+    notes = [
+        origin.note,
+        *published.left_out,
+        *impossible,
+        f"sha256 of the files {sha256_of_all(published.files)[:16]}",
+    ]
     return Calibration(
         schema="infertuner.calibration/1",
         provenance="public",
@@ -77,17 +82,15 @@ def profile_of(published: Published, *, commit: str | None, seed: int) -> Calibr
             memory_bytes=published.gpu.memory_bytes,
             ceilings=published.gpu.ceilings,
         ),
-        origin=Origin(
-            url=origin.url, commit=commit or "not stated", licence=origin.licence, note="; ".join(notes)
-        ),
+        origin=Origin(url=origin.url, commit=commit or "not stated", licence=origin.licence, note="; ".join(notes)),
         model=Model(
-            name=published.model_name if published.tensor_parallel == 1 else f"{published.model_name}-tp{published.tensor_parallel}",
+            name=published.model_name if tp == 1 else f"{published.model_name}-tp{tp}",
             config=config,
             params=config.num_params,
             dtype=DTYPE,
             weights="not stated",
             kv_bytes_per_token=config.kv_bytes_per_token(DTYPE),
-            tensor_parallel=published.tensor_parallel,
+            tensor_parallel=tp,
         ),
         prefill=laws.prefill,
         decode=laws.decode,

@@ -57,10 +57,10 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
         ways = ", ".join(str(ways) for ways in sorted(set(there.tensor_parallel.astype(int)))) or "none"
         raise CalibrationError(f"--tp: no rows of {name} on {tp} {gpu_key}; the file has --tp {ways} there")
     observations = []
-    for row in rows.itertuples():
-        batch, prompt, written = int(row.batch_size), int(row.prompt_size), int(row.token_size)
-        observations.append(Observation(Point("prefill", batch, prompt, 0, "fit"), MS * float(row.prompt_time)))
-        step = Point("decode", batch, 1, prompt + written // 2 - 1, "fit")
-        observations.append(Observation(step, MS * float(row.token_time)))
+    columns = ["batch_size", "prompt_size", "token_size", "prompt_time", "token_time"]
+    for batch, prompt, written, prompt_ms, token_ms in rows[columns].to_numpy(dtype=float).tolist():
+        prefill = Point("prefill", int(batch), int(prompt), 0, "fit")
+        step = Point("decode", int(batch), 1, int(prompt + written // 2) - 1, "fit")
+        observations += [Observation(prefill, MS * prompt_ms), Observation(step, MS * token_ms)]
     config = shard(MODELS[name], tp)
     return Published(ORIGIN, gpu_key, found, name, config, tp, [path], observations=observations)

@@ -1,1 +1,1 @@
-"""Iteration-level batching: an engine that schedules as vLLM does, and jumps over iterations in which nothing changes."""
+"""Iteration-level batching: an engine that schedules as vLLM does, and jumps over iterations where nothing changes."""

@@ -164,7 +164,8 @@ class OwnBlocks(PlainBlocks):
 
     def _disown(self, run: Kept) -> None:
         if run.sequence is not None:
-            run.sequence.kept = run.sequence = None
+            run.sequence.kept = None
+            run.sequence = None
             self._owned -= 1
             if not self._owned:
                 self._runs.clear()

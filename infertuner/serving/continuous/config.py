@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Literal
 
 from infertuner.errors import ScenarioError
@@ -101,7 +100,7 @@ class PrefillFirst:
     enable_chunked_prefill = False
     scheduler_reserve_full_isl = True
     long_prefill_token_threshold = 0
-    scheduling_policy: Literal["fcfs", "priority"] = field(default="fcfs", init=False)
+    scheduling_policy = "fcfs"
 
     def __post_init__(self) -> None:
         _refuse_small_budget(self.max_num_batched_tokens, self.max_num_seqs)

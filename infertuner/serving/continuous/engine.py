@@ -13,14 +13,17 @@ from collections.abc import Callable
 
 from infertuner.latency.lines import PS_PER_S, DecodeLine
 from infertuner.latency.model import Chunk, LatencyModel
-from infertuner.records import CacheLevel, Records, Status
+from infertuner.records import Records, Status
 from infertuner.serving.clock import FIRST_GPU, FS_PER_PS, Call, Clock, femtoseconds
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
-from infertuner.serving.continuous.jump import Jump, jump_from
+from infertuner.serving.continuous.jump import Jump, StraightJump, jump_over
+from infertuner.serving.continuous.notes import Notes, note_outside
 from infertuner.serving.continuous.scheduler import ENDLESS, Scheduler
 from infertuner.serving.continuous.segments import SegmentLog
 from infertuner.serving.continuous.sequence import Sequence
 from infertuner.serving.request import Request
+
+FINISHED = int(Status.FINISHED)
 
 
 class ContinuousGpu(Scheduler):
@@ -41,10 +44,11 @@ class ContinuousGpu(Scheduler):
         super().__init__(batcher, batcher.blocks(records.asked))
         self._clock, self._gpu_id, self._rank, self._startup_s = clock, gpu_id, FIRST_GPU + gpu_id, startup_s
         self._latency, self._noise, self._answered, self._max_jump = latency, latency.noise, answered, max_jump
-        self._requests, self._stalls = records.requests, records.stalls
-        self._output_tokens = memoryview(records.asked.output_tokens)
+        self._requests = records.requests
+        self._notes = Notes(records, self._blocks.shares)
+        self._output_tokens = records.asked.output_tokens.data
         priority = records.asked.priority
-        self._urgencies = None if priority is None else memoryview(priority)
+        self._urgencies = None if priority is None else priority.data
         self._segments = SegmentLog(gpu_id, records.segments)
         self._lines: dict[int, DecodeLine] = {}
         self._iteration = 0
@@ -54,6 +58,9 @@ class ContinuousGpu(Scheduler):
         """The end of what is under way; None is idle."""
         self._began_fs = self._due_fs = 0
         """When the iteration or jump under way began, and when it ends."""
+        self._began_s = 0.0
+        self._began_waiting = self._prefill_tokens = 0
+        self._line: DecodeLine | None = None
 
     # What the simulation asks for.
 
@@ -99,7 +106,8 @@ class ContinuousGpu(Scheduler):
         if self._jump is not None:
             ended = self._ended(self._jump)
             if ended:
-                self._log(self._jump, ended, self._growth(ended - 1))
+                ends_s = (self._began_fs + self._jump.span_fs(ended)) / 1e15
+                self._log(self._jump, ended, self._growth(ended - 1, self._decodes), ends_s)
             self._jump = None
         self._segments.flush()
 
@@ -117,7 +125,7 @@ class ContinuousGpu(Scheduler):
     def kv_blocks(self) -> int:
         """Blocks in use by running requests at this moment, exact inside a jump too."""
         used = self._usable - self._blocks.free
-        return used + self._growth(self._ended(self._jump)) if self._jump is not None else used
+        return used + self._growth(self._ended(self._jump), self._decodes) if self._jump is not None else used
 
     # Time.
 
@@ -126,15 +134,18 @@ class ContinuousGpu(Scheduler):
         self._call = self._clock.call(at_fs, self._rank, self._at_boundary)
 
     def _at_boundary(self, _: Call) -> None:
-        self._clock.pass_gpu(self._gpu_id, self._due_fs)
+        now_fs = self._due_fs
+        now_s = now_fs / 1e15
+        self._clock.pass_gpu(self._gpu_id, now_fs)
         if self._jump is not None:
-            self._end_jump(self._jump)
+            self._end_jump(self._jump, now_s)
         elif self._chunks:
-            self._end_prefill()
+            self._end_prefill(now_s)
+        self._began_fs, self._began_s = now_fs, now_s
         while True:
             self._schedule()
-            for victim in self._victims:
-                self._note_preemption(victim)
+            if self._victims:
+                self._notes.preempted(self._victims, now_s)
             if self._chunks:
                 self._begin_prefill()
             elif self._decodes:
@@ -147,23 +158,23 @@ class ContinuousGpu(Scheduler):
 
     def _begin_prefill(self) -> None:
         """An iteration with chunks, and with a token for every sequence that decodes."""
-        now_fs, decodes = self._due_fs, self._decodes
+        decodes = self._decodes
         chunks = [Chunk(sequence.computed, tokens) for sequence, tokens in self._chunks if tokens]
         kv_read = self._kv_read if decodes else 0
         if self._admitted:
-            self._note_admissions(decodes + len(chunks))
+            self._notes.admitted(self._chunks[-self._admitted :], self._began_s, decodes + len(chunks))
         seconds = self._latency.iteration_s(chunks=chunks, decodes=decodes, kv_entries=kv_read)
-        span_ps = max(1, round(seconds * PS_PER_S))
+        span_ps = round(seconds * PS_PER_S) or 1
         span_fs = span_ps * (FS_PER_PS if self._noise is None else self._noise.at(self._iteration))
-        self._prefill_tokens = sum([tokens for _, tokens in chunks])
-        self._segments.add(
-            now_fs, now_fs + span_fs, self._iteration, 1, span_ps, 0, decodes, len(chunks), self._prefill_tokens,
-            kv_read, self._usable - self._blocks.free, len(self._waiting),
-        )  # fmt: skip
-        self._began_fs = now_fs
-        self._end_at(now_fs + span_fs)
+        self._prefill_tokens = tokens = chunks[0].new_tokens if len(chunks) == 1 else sum([n for _, n in chunks])
+        ends_fs = self._began_fs + span_fs
+        self._segments.add((
+            self._began_s, ends_fs / 1e15, self._iteration, 1, span_ps, 0, decodes, len(chunks), tokens, kv_read,
+            self._usable - self._blocks.free, len(self._waiting),
+        ))  # fmt: skip
+        self._end_at(ends_fs)
 
-    def _end_prefill(self) -> None:
+    def _end_prefill(self, now_s: float) -> None:
         """Completed prompts yield a token; each request's time to the first one is split by the tokens computed."""
         decodes, tokens, requests = self._decodes, self._prefill_tokens, self._requests
         self._iteration += 1
@@ -172,57 +183,62 @@ class ContinuousGpu(Scheduler):
         if decodes or not self._prefill_first:
             self._tick += 1
             done = self._done()
-        share_s = (self._due_fs - self._began_fs) / 1e15 / (tokens + decodes)
+        share_s = (now_s - self._began_s) / (tokens + decodes)
         for sequence, own in self._chunks:
             if not sequence.generated:
                 row = sequence.row
                 requests.prefill_s[row] += own * share_s
-                requests.others_prefill_s[row] += (tokens - own) * share_s
-                requests.others_decode_s[row] += decodes * share_s
+                if tokens > own:
+                    requests.others_prefill_s[row] += (tokens - own) * share_s
+                if decodes:
+                    requests.others_decode_s[row] += decodes * share_s
             sequence.computed += own
-            if sequence.computed == sequence.tokens:
-                self._prefilling.remove(sequence)
-                sequence.generated += 1
-                self._note_token(sequence)
-                if sequence.generated == sequence.output:
-                    done.append(sequence)
-                else:
-                    self._decode(sequence)
+            if sequence.computed == sequence.tokens and self._complete(sequence, now_s):
+                done.append(sequence)
         self._chunks = []
-        if len(done) > 1:
-            done.sort(key=lambda sequence: sequence.number)
-        for sequence in done:
-            self._finish(sequence)
+        if done:
+            if len(done) > 1:
+                done.sort(key=lambda sequence: sequence.number)
+            self._finish(done, now_s)
+
+    def _complete(self, sequence: Sequence, now_s: float) -> bool:
+        """A prefill is complete and yields a token; whether that was the last one. If not, decode."""
+        self._prefilling.remove(sequence)
+        sequence.generated += 1
+        if sequence.generated == 1:
+            self._requests.first_token_at_s[sequence.row] = now_s
+        elif sequence.lost_at_s is not None:
+            self._notes.resumed(sequence, sequence.lost_at_s, now_s)
+        if sequence.generated == sequence.output:
+            return True
+        self._decode(sequence)
+        return False
 
     def _begin_jump(self) -> None:
         """As many decode iterations as need no decision."""
-        decodes, noise = self._decodes, self._noise
+        decodes = self._decodes
         line = self._lines.get(decodes)
         if line is None:
             line = self._lines[decodes] = self._latency.decode_line(decodes)
         steps = self._free_steps(self._max_jump)
-        now_fs = self._due_fs
-        self._jump = jump = jump_from(
-            line, now_fs, self._iteration, self._kv_read, steps, len(self._waiting), noise
-        )
-        self._end_at(now_fs + jump.span_fs(steps))
+        self._line, self._began_waiting = line, len(self._waiting)
+        self._jump = jump = jump_over(line, self._kv_read, steps, self._iteration, self._noise)
+        self._end_at(self._began_fs + jump.span_fs(steps))
 
     def _shorten(self, jump: Jump) -> None:
         """End a jump at its next boundary: after this instant, if this GPU's turn at this instant has passed."""
         clock = self._clock
-        steps = jump.boundary(clock.now_fs - jump.started_fs + clock.has_passed(self._gpu_id))
+        steps = jump.boundary(clock.now_fs - self._began_fs + clock.has_passed(self._gpu_id))
         if steps < jump.steps and self._call is not None:
             jump.steps = steps
             self._call.cancel()
-            self._end_at(jump.started_fs + jump.span_fs(steps))
+            self._end_at(self._began_fs + jump.span_fs(steps))
 
-    def _end_jump(self, jump: Jump) -> None:
+    def _end_jump(self, jump: Jump, now_s: float) -> None:
         self._jump = None
         steps = jump.steps
-        grown = 0
-        if steps > 1:
-            grown = self._growth(steps - 1)
-        self._log(jump, steps, grown)
+        grown = self._growth(steps - 1, self._decodes) if steps > 1 else 0
+        self._log(jump, steps, grown, now_s)
         if grown:
             self._blocks.take(grown)
         self._iteration += steps
@@ -230,76 +246,43 @@ class ContinuousGpu(Scheduler):
         self._kv_entries += steps * self._decodes
         for sequence in self._prefilling:  # stood still behind one that had to give itself up
             if not sequence.generated:
-                self._requests.others_decode_s[sequence.row] += (self._due_fs - jump.started_fs) / 1e15
-        for sequence in self._done():
-            self._finish(sequence)
+                self._requests.others_decode_s[sequence.row] += now_s - self._began_s
+        done = self._done()
+        if done:
+            self._finish(done, now_s)
 
     def _ended(self, jump: Jump) -> int:
         """Iterations of the jump under way that have ended."""
-        elapsed_fs = self._clock.now_fs - jump.started_fs + self._clock.has_passed(self._gpu_id)
+        elapsed_fs = self._clock.now_fs - self._began_fs + self._clock.has_passed(self._gpu_id)
         return jump.boundary(elapsed_fs) - 1 if elapsed_fs else 0
 
-    def _finish(self, sequence: Sequence) -> None:
-        self._leave(sequence, 0, preempted=False)
-        self._requests.finished_at_s[sequence.row] = self._due_fs / 1e15
-        self._requests.status[sequence.row] = Status.FINISHED
-        self._answered(sequence.request, self._gpu_id)
+    def _finish(self, done: list[Sequence], now_s: float) -> None:
+        for sequence in done:
+            self._leave(sequence, 0, preempted=False)
+            self._requests.finished_at_s[sequence.row] = now_s
+            self._requests.status[sequence.row] = FINISHED
+            self._answered(sequence.request, self._gpu_id)
 
-    # Records.
-
-    def _note_admissions(self, batch_size: int) -> None:
-        """The last chunks begin: for the first time, or again before their first token."""
-        now_s, requests, shares = self._due_fs / 1e15, self._requests, self._blocks.shares
-        for sequence, _ in self._chunks[-self._admitted :]:
-            row = sequence.row
-            if not sequence.generated and sequence.lost_at_fs is not None:
-                requests.others_decode_s[row] += (self._due_fs - sequence.lost_at_fs) / 1e15
-                sequence.lost_at_fs = None
-            elif not sequence.generated:
-                requests.started_at_s[row] = now_s
-                requests.batch_size[row] = batch_size
-                if shares:
-                    requests.cached_tokens[row] = sequence.computed
-                    requests.cache_level[row] = CacheLevel.LOCAL if sequence.computed else CacheLevel.MISS
-
-    def _note_token(self, sequence: Sequence) -> None:
-        """The token that completes a prefill: the first, or the first after a preemption."""
-        if sequence.generated == 1:
-            self._requests.first_token_at_s[sequence.row] = self._due_fs / 1e15
-        elif sequence.lost_at_fs is not None:
-            self._stalls.request_id.append(sequence.row)
-            self._stalls.last_token_at_s.append(sequence.lost_at_fs / 1e15)
-            self._stalls.next_token_at_s.append(self._due_fs / 1e15)
-            sequence.lost_at_fs = None
-
-    def _note_preemption(self, sequence: Sequence) -> None:
-        self._requests.preemptions[sequence.row] += 1
-        if sequence.lost_at_fs is None:
-            sequence.lost_at_fs = self._due_fs
-
-    def _log(self, jump: Jump, steps: int, grown: int) -> None:
-        """A row for each straight piece of the first `steps` iterations, in which `grown` blocks were taken."""
-        decodes, kv_entries, at_fs, left = self._decodes, jump.kv_entries, jump.started_fs, steps
+    def _log(self, jump: Jump, steps: int, grown: int, now_s: float) -> None:
+        """A row for each straight piece of the first `steps` iterations, which end now and took `grown` blocks."""
+        decodes, kv_entries, number, waiting = self._decodes, self._kv_read, self._iteration, self._began_waiting
         used = self._usable - self._blocks.free
-        for number, (first_ps, rise_ps, length), span_fs in jump.parts(steps):
-            left -= length
-            blocks = used + (self._growth(steps - left - 1) if left else grown)
-            self._segments.add(
-                at_fs, at_fs + span_fs, number, length, first_ps, rise_ps, decodes, 0, 0, kv_entries, blocks,
-                jump.waiting,
-            )  # fmt: skip
-            at_fs += span_fs
-            kv_entries += length * decodes
-        if jump.kv_entries < jump.line.low or kv_entries - decodes > jump.line.high:
-            self._note_outside(jump, steps)
-
-    def _note_outside(self, jump: Jump, steps: int) -> None:
-        """Tell the latency model which iterations read fewer or more KV entries than were measured."""
-        decodes, line, kv_entries = self._decodes, jump.line, jump.kv_entries
-        below = min(steps, max(0, -((kv_entries - line.low) // decodes)))
-        within = max(below, min(steps, max(0, (line.high - kv_entries) // decodes + 1)))
-        if below:
-            self._latency.note_outside(batch_size=decodes, kv_entries=kv_entries, steps=below)
-        if within < steps:
-            kv_entries += within * decodes
-            self._latency.note_outside(batch_size=decodes, kv_entries=kv_entries, steps=steps - within)
+        if isinstance(jump, StraightJump):
+            self._segments.add((
+                self._began_s, now_s, number, steps, jump.first_fs // FS_PER_PS, jump.rise_fs // FS_PER_PS, decodes,
+                0, 0, kv_entries, used + grown, waiting,
+            ))  # fmt: skip
+            kv_entries += steps * decodes
+        else:
+            at_fs, done = self._began_fs, 0
+            for (first_ps, rise_ps, length), span_fs in jump.parts(steps):
+                done += length
+                self._segments.add((
+                    at_fs / 1e15, (at_fs + span_fs) / 1e15, number, length, first_ps, rise_ps, decodes, 0, 0,
+                    kv_entries, used + self._growth(done - 1, decodes), waiting,
+                ))  # fmt: skip
+                at_fs += span_fs
+                number += length
+                kv_entries += length * decodes
+        if self._line is not None and (self._kv_read < self._line.low or kv_entries - decodes > self._line.high):
+            note_outside(self._latency, self._line, decodes, self._kv_read, steps)

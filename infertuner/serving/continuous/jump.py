@@ -11,81 +11,60 @@ from infertuner.serving.clock import FS_PER_PS
 
 
 class StraightJump:
-    """`steps` iterations from iteration number `first` on, whose durations rise evenly; the usual case."""
+    """`steps` iterations whose durations rise evenly and are not multiplied by anything: the usual case."""
 
-    __slots__ = ("first", "first_ps", "kv_entries", "line", "rise_ps", "started_fs", "steps", "waiting")
+    __slots__ = ("first_fs", "rise_fs", "steps")
 
-    def __init__(
-        self,
-        line: DecodeLine,
-        started_fs: int,
-        first: int,
-        kv_entries: int,
-        steps: int,
-        waiting: int,
-        first_ps: int,
-        rise_ps: int,
-    ) -> None:
-        self.line, self.started_fs, self.first, self.kv_entries, self.steps = line, started_fs, first, kv_entries, steps
-        self.waiting, self.first_ps, self.rise_ps = waiting, first_ps, rise_ps
+    def __init__(self, steps: int, first_ps: int, rise_ps: int) -> None:
+        self.steps, self.first_fs, self.rise_fs = steps, FS_PER_PS * first_ps, FS_PER_PS * rise_ps
 
     def span_fs(self, steps: int) -> int:
         """Femtoseconds of its first `steps` iterations."""
-        return FS_PER_PS * (steps * self.first_ps + self.rise_ps * (steps * (steps - 1) // 2))
+        return steps * self.first_fs + self.rise_fs * (steps * (steps - 1) // 2)
 
-    def parts(self, steps: int) -> Iterator[tuple[int, Stretch, int]]:
-        """The first `steps` of its iterations in straight pieces: number of the first, the piece, its femtoseconds."""
-        yield self.first, Stretch(self.first_ps, self.rise_ps, steps), self.span_fs(steps)
+    def parts(self, steps: int) -> Iterator[tuple[Stretch, int]]:
+        """The first `steps` of its iterations in straight pieces, with their femtoseconds."""
+        yield Stretch(self.first_fs // FS_PER_PS, self.rise_fs // FS_PER_PS, steps), self.span_fs(steps)
 
     def boundary(self, elapsed_fs: int) -> int:
         """The first iteration, counted from 1, that ends `elapsed_fs` after the start or later; at most `steps`.
 
         A guess from the quadratic, then exactly.
         """
-        first_ps, rise_ps, steps = self.first_ps, self.rise_ps, self.steps
-        guess = elapsed_fs / FS_PER_PS / first_ps
-        if rise_ps:
-            half = first_ps - rise_ps / 2
-            guess = (math.sqrt(max(half * half + 2 * rise_ps * (elapsed_fs / FS_PER_PS), 0.0)) - half) / rise_ps
-        found = int(guess) + 1
-        if found > steps:
-            found = steps
-        while found < steps and self.span_fs(found) < elapsed_fs:
+        first_fs, rise_fs, steps = self.first_fs, self.rise_fs, self.steps
+        if rise_fs:
+            half = first_fs - rise_fs / 2
+            square = half * half + 2 * rise_fs * elapsed_fs
+            found = int((math.sqrt(square) - half) / rise_fs) + 1 if square > 0 else steps
+        else:
+            found = elapsed_fs // first_fs + 1
+        found = min(found, steps)
+        while found < steps and found * first_fs + rise_fs * (found * (found - 1) // 2) < elapsed_fs:
             found += 1
-        while found > 1 and self.span_fs(found - 1) >= elapsed_fs:
+        while found > 1 and (found - 1) * first_fs + rise_fs * ((found - 1) * (found - 2) // 2) >= elapsed_fs:
             found -= 1
         return found
 
 
-class NoisyJump:
-    """The same in the general case: a line that bends, multipliers that differ from iteration to iteration, or both."""
+class CrookedJump:
+    """The general case: a line that bends, multipliers that differ from iteration to iteration, or both."""
 
-    __slots__ = ("_noise", "_stretches", "first", "kv_entries", "line", "started_fs", "steps", "waiting")
+    __slots__ = ("_first", "_noise", "_stretches", "steps")
 
-    def __init__(
-        self,
-        line: DecodeLine,
-        started_fs: int,
-        first: int,
-        kv_entries: int,
-        steps: int,
-        waiting: int,
-        noise: NoiseRing | None,
-    ) -> None:
-        self.line, self.started_fs, self.first, self.kv_entries, self.steps = line, started_fs, first, kv_entries, steps
-        self.waiting, self._noise = waiting, noise
-        self._stretches = list(line.stretches(kv_entries, steps))
+    def __init__(self, steps: int, stretches: list[Stretch], first: int, noise: NoiseRing | None) -> None:
+        """`first`: the number of its first iteration, which chooses the multipliers."""
+        self.steps, self._stretches, self._first, self._noise = steps, stretches, first, noise
 
     def span_fs(self, steps: int) -> int:
         """Femtoseconds of its first `steps` iterations."""
-        return sum(span_fs for _, _, span_fs in self.parts(steps))
+        return sum(span_fs for _, span_fs in self.parts(steps))
 
-    def parts(self, steps: int) -> Iterator[tuple[int, Stretch, int]]:
-        """The first `steps` of its iterations in straight pieces: number of the first, the piece, its femtoseconds."""
-        number = self.first
-        for stretch in self._stretches:
-            piece = stretch if stretch.steps <= steps else Stretch(stretch.first_ps, stretch.rise_ps, steps)
-            yield number, piece, self._span_fs(number, piece)
+    def parts(self, steps: int) -> Iterator[tuple[Stretch, int]]:
+        """The first `steps` of its iterations in straight pieces, with their femtoseconds."""
+        number = self._first
+        for first_ps, rise_ps, length in self._stretches:
+            piece = Stretch(first_ps, rise_ps, min(length, steps))
+            yield piece, self._span_fs(number, piece)
             number += piece.steps
             steps -= piece.steps
             if not steps:
@@ -94,12 +73,12 @@ class NoisyJump:
     def boundary(self, elapsed_fs: int) -> int:
         """The first iteration, counted from 1, that ends `elapsed_fs` after the start or later; at most `steps`."""
         done = 0
-        for number, piece, span_fs in self.parts(self.steps):
+        for piece, span_fs in self.parts(self.steps):
             if span_fs >= elapsed_fs:
                 low, high = 1, piece.steps
                 while low < high:
                     middle = (low + high) // 2
-                    if self._span_fs(number, Stretch(piece.first_ps, piece.rise_ps, middle)) >= elapsed_fs:
+                    if self._span_fs(self._first + done, piece._replace(steps=middle)) >= elapsed_fs:
                         high = middle
                     else:
                         low = middle + 1
@@ -116,17 +95,13 @@ class NoisyJump:
         return first_ps * plain + rise_ps * weighted
 
 
-Jump = StraightJump | NoisyJump
+Jump = StraightJump | CrookedJump
 
 
-def jump_from(
-    line: DecodeLine, started_fs: int, first: int, kv_entries: int, steps: int, waiting: int, noise: NoiseRing | None
-) -> Jump:
-    """`steps` iterations of a batch on its `line`, the first with number `first` and reading `kv_entries`.
-
-    waiting: how many requests wait when it begins, for the log.
-    """
-    straight = line.straight(kv_entries, steps) if noise is None else None
-    if straight is None:
-        return NoisyJump(line, started_fs, first, kv_entries, steps, waiting, noise)
-    return StraightJump(line, started_fs, first, kv_entries, steps, waiting, *straight)
+def jump_over(line: DecodeLine, kv_entries: int, steps: int, first: int, noise: NoiseRing | None) -> Jump:
+    """`steps` iterations on `line`, the first with number `first` and reading `kv_entries`."""
+    if noise is None:
+        straight = line.straight(kv_entries, steps)
+        if straight is not None:
+            return StraightJump(steps, *straight)
+    return CrookedJump(steps, list(line.stretches(kv_entries, steps)), first, noise)

@@ -123,7 +123,7 @@ class ListedBlocks(SharedBlocks):
 
     def __init__(self, blocks: int, block_size: int, named: PrefixBlocks) -> None:
         super().__init__(blocks, block_size)
-        self._ids, self._offsets = memoryview(named.ids), memoryview(named.offsets)
+        self._ids, self._offsets = named.ids.data, named.offsets.data
         self._parts = named.block_tokens // block_size
 
     def fill(self, sequence: Sequence, tick: int) -> None:

@@ -6,51 +6,44 @@ for one that prefills; then waiting ones are admitted while tokens, places and b
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import ClassVar
 
 from infertuner.records import Status
 from infertuner.serving.continuous.blocks import Blocks
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
+from infertuner.serving.continuous.decoding import Decoding
 from infertuner.serving.continuous.sequence import Sequence
 from infertuner.serving.continuous.waiting import ByPriority, FirstCome
 
 ENDLESS = 1 << 60
 
 
-class Scheduler:
+class Scheduler(Decoding):
     """The state of one engine between two iterations, and the plan for the next one."""
 
     _queues: ClassVar = {"fcfs": FirstCome, "priority": ByPriority}
 
     def __init__(self, batcher: Continuous | PrefillFirst, blocks: Blocks) -> None:
-        self._batcher, self._blocks, self._block_size = batcher, blocks, batcher.block_size
+        super().__init__(batcher.block_size)
+        self._batcher, self._blocks = batcher, blocks
         self._budget, self._max_num_seqs = batcher.max_num_batched_tokens, batcher.max_num_seqs
         self._chunk_limit = batcher.long_prefill_token_threshold or ENDLESS
         self._chunked, self._prefill_first = batcher.enable_chunked_prefill, batcher.prefill_first
         self._usable, self._reserve = batcher.usable_blocks, int(batcher.watermark * batcher.usable_blocks)
         self._most_tokens = min(batcher.max_model_len or ENDLESS, ENDLESS if self._chunked else self._budget)
         self._most_entries = (self._usable - self._reserve) * self._block_size
-        self._tick = 0
-        """Iterations done in which decoding sequences got a token."""
         self._admissions = 0
         self._clear()
 
     def _clear(self) -> None:
         """Hold nothing."""
         self._blocks.clear()
+        self._forget_decoding()
         self._waiting: FirstCome | ByPriority = self._queues[self._batcher.scheduling_policy]()
         self._running: dict[int, Sequence] = {}
         """Admitted sequences by number, which is their order."""
         self._prefilling: list[Sequence] = []
         """Those of them whose prompts are not complete."""
-        self._ends: list[tuple[int, int, Sequence]] = []
-        """A heap of the ticks at which sequences are done; entries of those preempted since are stale."""
-        self._kv_entries = 0
-        """KV entries of all decoding sequences."""
-        self._phases = [0] * (2 * self._block_size)
-        """How many decoding sequences need a new block at ticks that leave this remainder; written twice in a row, so
-        that any few ticks in sequence are one slice."""
         self._chunks: list[tuple[Sequence, int]] = []
         """The plan: prompt tokens to compute for each prefilling sequence, 0 for one that must stand still."""
         self._decodes = 0
@@ -69,19 +62,22 @@ class Scheduler:
         return Status.REJECTED_KV if prompt + output - 1 > self._most_entries else None
 
     def _schedule(self) -> None:
-        """Plan one iteration. Nobody is admitted in one that preempts; V0 serves running ones only if it admits none.
+        """Plan one iteration; the chunks of the one before are gone.
 
+        Nobody is admitted in one that preempts. V0 serves running sequences only where it can admit none.
         Where tokens and blocks suffice for all that run, nobody needs to be looked at. Without a limit on chunks one
         sequence at most is prefilling, and it was admitted last.
         """
-        running, prefilling, blocks = self._running, self._prefilling, self._blocks
-        self._chunks, self._admitted, self._victims = [], 0, []
+        prefilling, blocks = self._prefilling, self._blocks
+        self._admitted = 0
+        if self._victims:
+            self._victims = []
         if self._prefill_first:
             self._decodes = self._kv_read = 0
             self._admit(self._budget)
             if self._admitted:
                 return
-        self._decodes = decodes = len(running) - len(prefilling)
+        self._decodes = decodes = len(self._running) - len(prefilling)
         self._kv_read = self._kv_entries + decodes
         left = self._budget - decodes
         needed = self._phases[self._tick % self._block_size]
@@ -89,18 +85,24 @@ class Scheduler:
             sequence = prefilling[0]
             tokens = min(sequence.tokens - sequence.computed, left)
             needed += self._new_blocks(sequence.computed, tokens)
-            self._chunks.append((sequence, tokens))
+            self._chunks = [(sequence, tokens)]
             left -= tokens
-        if needed > blocks.free or (prefilling and self._chunk_limit < ENDLESS):
+            if self._chunk_limit < ENDLESS or needed > blocks.free:
+                left, needed = self._walk()
+            self._fill_blocks()
+        elif needed > blocks.free:
             left, needed = self._walk()
         if needed:
             blocks.take(needed)
-        if blocks.shares:
-            for sequence, tokens in self._chunks:
-                sequence.full_blocks = (sequence.computed + tokens) // self._block_size
-                blocks.fill(sequence, self._tick + 1)
         if self._waiting and not self._victims and not self._prefill_first:
             self._admit(left)
+
+    def _fill_blocks(self) -> None:
+        """Let others find what the planned chunks will have filled."""
+        if self._blocks.shares:
+            for sequence, tokens in self._chunks:
+                sequence.full_blocks = (sequence.computed + tokens) // self._block_size
+                self._blocks.fill(sequence, self._tick + 1)
 
     def _admit(self, left: int) -> None:
         """Admit waiting sequences in their order while tokens, places and blocks last."""
@@ -112,8 +114,7 @@ class Scheduler:
                 found, idle = blocks.find(sequence, self._tick + 1)
             computed = found * size
             tokens = sequence.tokens - computed
-            if tokens > self._chunk_limit:
-                tokens = self._chunk_limit
+            tokens = min(tokens, self._chunk_limit)
             if tokens > left:
                 if not self._chunked:
                     break
@@ -170,19 +171,11 @@ class Scheduler:
         self._decodes = sum(1 for sequence, _ in scheduled if sequence.done_at)
         self._kv_read = self._kv_entries - sum(map(self._entries, standing)) + self._decodes
         for sequence in standing:
-            self._stand_still(sequence)
+            self._blocks.shift(sequence, self._tick)
+            self._delay(sequence)
         chunks = [(sequence, tokens) for sequence, tokens in scheduled if not sequence.done_at]
         self._chunks = [*chunks, *((sequence, 0) for sequence in rest if not sequence.done_at)] if chunks else []
         return left, pending
-
-    def _stand_still(self, sequence: Sequence) -> None:
-        """A decoding sequence gets no token at the next tick."""
-        self._blocks.shift(sequence, self._tick)
-        self._count_phase(sequence, -1)
-        sequence.offset -= 1
-        sequence.done_at += 1
-        self._count_phase(sequence, 1)
-        heappush(self._ends, (sequence.done_at, sequence.number, sequence))
 
     def _preempt(self, sequence: Sequence, extra: int) -> None:
         """Take its blocks, `extra` just given ones too, and let it wait; all its tokens will be computed again."""
@@ -196,64 +189,22 @@ class Scheduler:
         self._waiting.put_back(sequence)
         self._victims.append(sequence)
 
-    def _decode(self, sequence: Sequence) -> None:
-        """From the next tick on it decodes."""
-        tick = self._tick
-        sequence.offset = sequence.tokens - tick
-        sequence.done_at = tick + sequence.output - sequence.generated
-        self._kv_entries += sequence.tokens
-        self._count_phase(sequence, 1)
-        heappush(self._ends, (sequence.done_at, sequence.number, sequence))
-
     def _leave(self, sequence: Sequence, extra: int, *, preempted: bool) -> None:
         """It runs no longer."""
-        entries = sequence.computed
-        if sequence.done_at:
-            entries = self._tick + sequence.offset
-            self._kv_entries -= entries
-            self._count_phase(sequence, -1)
+        entries = self._stop_decoding(sequence) if sequence.done_at else sequence.computed
         self._blocks.release(sequence, entries, extra, self._tick, preempted)
         sequence.done_at = 0
         del self._running[sequence.number]
 
-    def _done(self) -> list[Sequence]:
-        """Decoding sequences that have all their tokens, in the order of their numbers."""
-        ends, tick, done = self._ends, self._tick, []
-        while ends and ends[0][0] <= tick:
-            done_at, number, sequence = heappop(ends)
-            if sequence.done_at == done_at and sequence.number == number:
-                done.append(sequence)
-        return done
-
     def _free_steps(self, most: int) -> int:
         """How many iterations, `most` at most, can be done as planned before anything must be decided."""
-        ends = self._ends
-        done_at, number, sequence = ends[0]
-        while sequence.done_at != done_at or sequence.number != number:
-            heappop(ends)
-            done_at, number, sequence = ends[0]
-        steps = min(done_at - self._tick, most)
-        if steps == 1:
+        steps = self._ticks_to_end()
+        steps = min(steps, most)
+        if steps == 1 or self._decodes < len(self._running):  # in the second case some stand still
             return 1
         if self._waiting and (self._victims or self._blocks.may_find_more(self._waiting[0])):
             return 1  # who just lost its blocks may fit again at once; so may one that finds more of itself
-        decodes, free, size = self._decodes, self._blocks.free, self._block_size
-        if decodes < len(self._running):
-            return 1  # some stand still
-        if -(-(steps - 1) // size) * decodes <= free:
-            return steps
-        turns, rest = divmod(free, decodes)
-        first, more = (self._tick + 1) % size, 0
-        while self._phases[first + more] <= rest:
-            rest -= self._phases[first + more]
-            more += 1
-        return min(steps, turns * size + more + 1)
-
-    def _growth(self, steps: int) -> int:
-        """Blocks that decoding sequences need in the `steps` iterations after the planned one, which has its blocks."""
-        turns, rest = divmod(steps, self._block_size)
-        first = (self._tick + 1) % self._block_size
-        return turns * self._decodes + sum(self._phases[first : first + rest])
+        return self._ticks_within(self._blocks.free, steps, self._decodes)
 
     def _may_admit(self, head: Sequence) -> bool:
         """Whether a new head of the queue could be admitted after an iteration as planned; blocks only become fewer."""
@@ -271,8 +222,3 @@ class Scheduler:
     def _new_blocks(self, entries: int, tokens: int) -> int:
         """Blocks that `tokens` more than `entries` need."""
         return -(-(entries + tokens) // self._block_size) + -entries // self._block_size
-
-    def _count_phase(self, sequence: Sequence, change: int) -> None:
-        phase = -sequence.offset % self._block_size
-        self._phases[phase] += change
-        self._phases[phase + self._block_size] += change

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from infertuner.latency.lines import PS_PER_S
 from infertuner.records import SegmentColumns
 
-
-class Segment(NamedTuple):
-    """One row of `SegmentColumns`, in the engine's units."""
-
-    started_at: int
-    ended_at: int
-    iteration: int
-    iterations: int
-    first: int
-    rise: int
-    decodes: int
-    prefills: int
-    prefill_tokens: int
-    kv_entries: int
-    kv_blocks: int
-    waiting: int
-
-
-_UNITS = {"started_at": 1e15, "ended_at": 1e15, "first": float(PS_PER_S), "rise": float(PS_PER_S)}
-_BATCH = 4096
+_COLUMNS = (
+    "started_at_s", "ended_at_s", "iteration", "iterations", "first_s", "rise_s", "decodes", "prefills",
+    "prefill_tokens", "kv_entries", "kv_blocks", "waiting",
+)  # fmt: skip
+_PICOSECONDS = {"first_s", "rise_s"}
+_BATCH = 1024
 """Rows collected before they are moved: a tuple takes a few hundred bytes, a row of the columns about 100."""
 
 
@@ -37,10 +21,10 @@ class SegmentLog:
 
     def __init__(self, gpu_id: int, columns: SegmentColumns) -> None:
         self._gpu_id, self._columns = gpu_id, columns
-        self._rows: list[tuple[int, ...]] = []
+        self._rows: list[tuple[float | int, ...]] = []
 
-    def add(self, *row: int) -> None:
-        """Add a row: the fields of a `Segment` in their order."""
+    def add(self, row: tuple[float | int, ...]) -> None:
+        """Add a row: started_at_s, ended_at_s, iteration, iterations, first and rise in picoseconds, and the rest."""
         self._rows.append(row)
         if len(self._rows) == _BATCH:
             self.flush()
@@ -51,10 +35,9 @@ class SegmentLog:
             return
         columns = self._columns
         columns.gpu_id.extend([self._gpu_id] * len(self._rows))
-        for name, values in zip(Segment._fields, zip(*self._rows, strict=True), strict=True):
-            if name in _UNITS:
-                seconds = np.array(values, dtype=np.float64) / _UNITS[name]
-                getattr(columns, f"{name}_s").frombytes(seconds.tobytes())
+        for name, values in zip(_COLUMNS, zip(*self._rows, strict=True), strict=True):
+            if name in _PICOSECONDS:
+                getattr(columns, name).frombytes((np.array(values, dtype=np.int64) / PS_PER_S).tobytes())
             else:
                 getattr(columns, name).extend(values)
         self._rows.clear()

@@ -27,7 +27,7 @@ class Sequence:
     done_at = 0
     """0 while it does not decode."""
     offset = 0
-    lost_at_fs: int | None = None
+    lost_at_s: float | None = None
     """When it was preempted, until its next token (or, before its first one, its next admission)."""
     full_blocks = 0
     """Full blocks: those it had when it was preempted, or will have after the iteration that prefills it."""
