@@ -6,7 +6,7 @@
 the law is what `calibrate` would fit to them. Two sets that were never fitted are predicted: other sizes off the grid,
 and the rows of the tables as they were timed. Errors are mean absolute relative errors, over designs of several seeds.
 The forest is Vidur's estimator with its middle settings (500 trees, depth 16) on the same features a law uses.
-Needs scikit-learn.
+Needs scikit-learn: pip install -e ".[benchmark]".
 """
 
 from __future__ import annotations

@@ -124,6 +124,8 @@ def _calibrate(asked: argparse.Namespace) -> int:
 def _import(asked: argparse.Namespace, console: Console) -> int:
     """Fit what somebody else measured, and publish it if it predicts what was held out."""
     format_, path = asked.published
+    if format_ not in {*READERS, *SUFFIXES}:
+        raise CalibrationError(f"--import: {format_!r} is not known; choose one of {', '.join([*READERS, *SUFFIXES])}")
     read = import_results if format_ in SUFFIXES else import_profile
     found = read(format_, Path(path), model=asked.model, gpu=asked.gpu, tp=asked.tp, commit=asked.commit)
     out = asked.out or Path("calibration", f"{profile_name(found)}.json")

@@ -6,6 +6,7 @@ engine under test beyond routers and latency laws. Time is in femtoseconds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -333,53 +334,61 @@ def named_blocks(asked, size):
     return [[] for _ in range(len(asked))]
 
 
-def simulate(asked, cluster, law):
-    """Every job of an open-loop workload, and the rows of every GPU."""
-    router = cluster.router
-    router.start(cluster.gpus)
-    starts_at = round(cluster.startup_s * 10**15)
-    gpus = [PlainGpu(i, cluster.batcher, law, starts_at) for i in range(cluster.gpus)]
-    names = named_blocks(asked, cluster.batcher.block_size)
-    arrivals = [int(ns) * 10**6 for ns in np.rint(asked.pacing.arrived_at_s * 1e9)]
-    jobs, held, sent = {}, [], 0
+class Front:
+    """Clients and router."""
 
-    def answer(gpu):
-        router.finished(gpu.gpu_id)
+    def __init__(self, asked, cluster, gpus):
+        self.asked, self.router, self.gpus, self.held, self.jobs = asked, cluster.router, gpus, [], {}
+        self.router.start(len(gpus))
+        self.size = cluster.batcher.block_size
+        self.names = named_blocks(asked, self.size)
+        self.arrivals = [int(ns) * 10**6 for ns in np.rint(asked.pacing.arrived_at_s * 1e9)]
 
-    def dispatch(now):
-        while held:
-            at = router.choose(held[0].request)
-            if at is None:
-                return
-            job, gpu = held.pop(0), gpus[at]
-            job.gpu = at
-            job.refused = gpu.refuses(job)
-            if job.refused:
-                answer(gpu)
-            else:
-                gpu.arrive(job, now)
+    def next_at(self):
+        return self.arrivals[len(self.jobs)] if len(self.jobs) < len(self.arrivals) else math.inf
 
-    def send(row, now):
+    def send(self, now):
+        asked, row = self.asked, len(self.jobs)
         tokens = int(asked.prompt_tokens[row]), int(asked.prefix_tokens[row])
         request = Request(row, now / 1e15, asked.session_id[row], *tokens)
         priority = int(asked.priority[row]) if asked.priority is not None else 0
-        job = jobs[row] = Job(request, int(asked.output_tokens[row]), priority, names[row])
-        if not isinstance(names[row], list):
-            job.findable = request.prefix_tokens // cluster.batcher.block_size
-        held.append(job)
-        dispatch(now)
+        job = self.jobs[row] = Job(request, int(asked.output_tokens[row]), priority, self.names[row])
+        if not isinstance(self.names[row], list):
+            job.findable = request.prefix_tokens // self.size
+        self.held.append(job)
+        self.dispatch(now)
 
+    def dispatch(self, now):
+        while self.held:
+            at = self.router.choose(self.held[0].request)
+            if at is None:
+                return
+            job, gpu = self.held.pop(0), self.gpus[at]
+            job.gpu, job.refused = at, gpu.refuses(job)
+            if job.refused:
+                self.router.finished(at)
+            else:
+                gpu.arrive(job, now)
+
+    def answered(self, gpu, now):
+        self.router.finished(gpu.gpu_id)
+        self.dispatch(now)
+
+
+def simulate(asked, cluster, law):
+    """Every job of an open-loop workload, and the rows of every GPU."""
+    starts_at = round(cluster.startup_s * 10**15)
+    gpus = [PlainGpu(i, cluster.batcher, law, starts_at) for i in range(cluster.gpus)]
+    front = Front(asked, cluster, gpus)
     while True:
-        upcoming = [gpu for gpu in gpus if gpu.due is not None]
-        now = min([gpu.due for gpu in upcoming] + arrivals[sent : sent + 1], default=None)
-        if now is None:
-            return jobs, gpus
-        if sent < len(arrivals) and arrivals[sent] == now:
-            sent += 1
-            send(sent - 1, now)
+        busy = [gpu for gpu in gpus if gpu.due is not None]
+        now = min([front.next_at(), *(gpu.due for gpu in busy)])
+        if now == math.inf:
+            return front.jobs, gpus
+        if front.next_at() == now:
+            front.send(now)
             continue
-        gpu = min((gpu for gpu in upcoming if gpu.due == now), key=lambda gpu: gpu.gpu_id)
+        gpu = min((gpu for gpu in busy if gpu.due == now), key=lambda gpu: gpu.gpu_id)
         for _ in gpu.boundary(now):
-            answer(gpu)
-            dispatch(now)
+            front.answered(gpu, now)
         gpu.plan(now)

@@ -116,7 +116,7 @@ def test_bundled_public_profiles_say_where_they_come_from_and_how_far_they_are_o
 def test_importing_again_gives_the_bundled_profile(format_: str, path: str, name: str) -> None:
     bundled = load_calibration(ROOT / "calibration" / f"public-{name}-llama-3.1-8b.json")
     assert bundled.origin is not None
-    again = import_profile(format_, DATA / path, gpu=name, commit=bundled.origin.commit)
+    again = import_profile(format_, DATA / path, model="llama-3.1-8b", gpu=name, commit=bundled.origin.commit)
     for kind in ("prefill", "decode"):
         assert getattr(again, kind).form == getattr(bundled, kind).form
         assert getattr(again, kind).holdout.mean_ratio == pytest.approx(
@@ -168,6 +168,27 @@ def test_a_vllm_result_file_becomes_a_profile(tmp_path: Path) -> None:
     step_s = A + 8 * C + 8 * 800 * D
     assert latency.decode_s(batch_size=8, context_tokens=800, steps=1) == pytest.approx(step_s, rel=0.02)
     assert latency.prefill_s(batch_size=1, new_tokens=1000, cached_tokens=0) == pytest.approx(A + 1000 * B, rel=0.03)
+
+
+def test_an_aiperf_export_becomes_the_same_profile(tmp_path: Path) -> None:
+    run, path, out = _served(120, 4.0, 2), tmp_path / "profile_export.jsonl", tmp_path / "profile.json"
+    lines = []
+    for i in range(120):
+        times_ms = {
+            "time_to_first_token": run.first_token_at_s[i] - run.arrived_at_s[i],
+            "request_latency": run.finished_at_s[i] - run.arrived_at_s[i],
+        }
+        metrics: dict[str, object] = {key: {"value": 1e3 * value, "unit": "ms"} for key, value in times_ms.items()}
+        metrics["inter_chunk_latency"] = {"value": (1e3 * run.gaps_s[i]).tolist(), "unit": "ms"}
+        metrics["input_sequence_length"] = {"value": int(run.prompt_tokens[i]), "unit": "tokens"}
+        metrics["output_sequence_length"] = {"value": int(run.output_tokens[i]), "unit": "tokens"}
+        begun = {"request_start_ns": round(1e9 * run.arrived_at_s[i]), "benchmark_phase": "profiling"}
+        lines.append(json.dumps({"metadata": begun, "metrics": metrics, "error": None}))
+    path.write_text("\n".join(lines))
+    assert main(["--import", "aiperf", str(path), "--model", "llama-3.1-8b", "--gpu", "h200", "--out", str(out)]) == 0
+    latency = ProfileLatency(load_calibration(out), name="p", refuse=False)
+    step_s = A + 8 * C + 8 * 800 * D
+    assert latency.decode_s(batch_size=8, context_tokens=800, steps=1) == pytest.approx(step_s, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,11 @@ def test_a_table_that_is_not_what_it_seems_is_refused(
 
 def test_a_missing_table_and_an_unknown_gpu_are_named(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="--gpu"):
-        llmservingsim.read(_layer_tables(tmp_path / "some-gpu"), model=None, gpu=None, tp=1)
+        llmservingsim.read(_layer_tables(tmp_path / "some-gpu"), model="llama-3.1-8b", gpu=None, tp=1)
+    with pytest.raises(CalibrationError, match="--model"):
+        llmservingsim.read(tmp_path / "some-gpu", model=None, gpu="h200", tp=1)
     with pytest.raises(CalibrationError, match="no such file"):
-        llmservingsim.read(tmp_path / "nothing", model=None, gpu="h200", tp=1)
+        llmservingsim.read(tmp_path / "nothing-llama-3.1-8b", model=None, gpu="h200", tp=1)
 
 
 FLOPS_PER_S, BYTES_PER_S = 0.25e15, 1.2e12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from infertuner.latency.noise import NoiseRing
 from infertuner.outcomes.statistics import interval
 from infertuner.records import CacheLevel, CacheSizeColumns, Records, RequestColumns, Status, StepColumns
 from infertuner.scenario.study import study_from
@@ -174,6 +175,12 @@ def test_the_horizon_ends_the_log_at_the_last_boundary():
     assert records.segments.ended_at_s[-1] == 5
 
 
+def test_an_iteration_under_way_at_the_horizon_is_not_logged():
+    records = run(asked([0, 2], [4, 4], [50, 9]), batcher(), horizon_s=2.5)
+    assert list(records.segments.ended_at_s) == [1, 2]
+    assert np.isnan(records.requests.first_token_at_s[1])
+
+
 @pytest.mark.parametrize("users", [1, 3, 20])
 def test_closed_loops_jump_exactly(users):
     rng = np.random.default_rng(users)
@@ -191,7 +198,13 @@ def test_closed_loops_jump_exactly(users):
     )
 
 
-def engine(requests, served_by, max_jump=1 << 60):
+def noisy():
+    latency = law()
+    latency.noise = NoiseRing([900, 1000, 1300, 1050, 870])
+    return latency
+
+
+def engine(requests, served_by, max_jump=1 << 60, latency=None):
     """One GPU on a clock of its own, and the requests to submit to it."""
     records = Records(
         asked=requests, requests=RequestColumns(len(requests)), steps=StepColumns(), cache_sizes=CacheSizeColumns(),
@@ -199,7 +212,7 @@ def engine(requests, served_by, max_jump=1 << 60):
     )  # fmt: skip
     clock = Clock()
     gpu = ContinuousGpu(
-        clock=clock, gpu_id=0, startup_s=0.0, batcher=served_by, latency=law(), records=records,
+        clock=clock, gpu_id=0, startup_s=0.0, batcher=served_by, latency=latency or law(), records=records,
         answered=lambda request, gpu_id: None, max_jump=max_jump,
     )  # fmt: skip
     gpu.start()
@@ -221,6 +234,21 @@ def test_readers_see_the_present_inside_a_jump():
         seen.append(looks)
     assert seen[0] == seen[1]
     assert len(set(seen[0])) > 10
+
+
+def test_a_gpu_that_died_goes_on_counting_its_iterations_for_the_noise():
+    ends = []
+    for max_jump in (1 << 60, 1):
+        clock, gpu, records, requests = engine(asked([0] * 2, [9] * 2, [40] * 2), batcher(), max_jump, noisy())
+        gpu.submit(requests[0])
+        clock.run(until=7 * 10**15)
+        gpu.kill()
+        gpu.start()
+        gpu.submit(requests[1])
+        clock.run()
+        ends.append(records.requests.finished_at_s[1])
+        assert sum(records.segments.iterations) == max(records.segments.iteration) + records.segments.iterations[-1]
+    assert ends[0] == ends[1]
 
 
 def test_a_dead_gpu_gives_all_requests_back_and_can_serve_again():

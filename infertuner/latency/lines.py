@@ -51,14 +51,14 @@ class DecodeLine:
         return max(1, self._at_ps[i] + self._slope_ps[i] * (kv_entries - self._starts[i]))
 
     def straight(self, kv_entries: int, steps: int) -> tuple[int, int] | None:
-        """`first_ps` and `rise_ps` where `stretches` makes a single one of these iterations; None where it does not."""
-        starts, batch_size = self._starts, self.batch_size
+        """`first_ps` and `rise_ps` where `stretches` makes a single, rising one of these iterations; or None."""
+        starts = self._starts
         i = bisect_right(starts, kv_entries, 1) - 1
-        if i + 1 < len(starts) and kv_entries + (steps - 1) * batch_size >= starts[i + 1]:
-            return None
         slope_ps = self._slope_ps[i]
-        first_ps, rise_ps = self._at_ps[i] + slope_ps * (kv_entries - starts[i]), slope_ps * batch_size
-        return None if first_ps < 1 or first_ps + rise_ps * (steps - 1) < 1 else (first_ps, rise_ps)
+        if slope_ps < 0 or (i + 1 < len(starts) and kv_entries + (steps - 1) * self.batch_size >= starts[i + 1]):
+            return None
+        first_ps = self._at_ps[i] + slope_ps * (kv_entries - starts[i])
+        return (first_ps, slope_ps * self.batch_size) if first_ps > 0 else None
 
     def stretches(self, kv_entries: int, steps: int) -> Iterator[Stretch]:
         """`steps` iterations from `kv_entries` on, cut where the straight line bends; equal to as many `step_ps`."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from infertuner.errors import CalibrationError
 from infertuner.latency.importers.gpus import Gpu, gpu_called
-from infertuner.latency.importers.llmservingsim import kv_entries
+from infertuner.latency.importers.llmservingsim import kv_entries, model_called
 from infertuner.latency.importers.observations import Origin, Published, Reach
 from infertuner.latency.importers.tables import Table, read_table
 from infertuner.latency.models import ModelConfig, model_config, shard
@@ -75,7 +75,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
     path: their folder; of several GPUs' tables there, `gpu` chooses. Only bf16 rows with a bf16 KV cache count.
     tp > 1 composes a shard and two all-reduces a layer, from `*custom_allreduce_perf.parquet`.
     """
-    name = model or "llama-3.1-8b"
+    name = model_called(model, str(path))
     whole = model_config(name)
     config = shard(whole, tp)
     files = [_file(path, f"{kind}_perf.parquet", gpu) for kind in ("gemm", "context_attention", "generation_attention")]

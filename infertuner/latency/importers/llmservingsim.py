@@ -9,7 +9,7 @@ from infertuner.errors import CalibrationError
 from infertuner.latency.importers.gpus import Gpu, gpu_called
 from infertuner.latency.importers.observations import Origin, Published, Reach
 from infertuner.latency.importers.tables import Table, read_table
-from infertuner.latency.models import ModelConfig, model_config
+from infertuner.latency.models import MODELS, ModelConfig, model_config
 from infertuner.latency.points import Point
 
 ORIGIN = Origin(
@@ -73,12 +73,11 @@ class LayerTables:
 def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Published:
     """The three tables of a folder `.../tp1/`, or of files that share the prefix `path`.
 
-    The tables do not name their model, so `model` must (Llama-3.1-8B by default). tp: 1; sharded folders lack the
-    all-reduces.
+    The tables do not name their model, so `model` must, or the path. tp: 1; sharded folders lack the all-reduces.
     """
     if tp != 1:
         raise CalibrationError("--tp: layer tables are imported for one GPU; they hold no all-reduces")
-    name = model or "llama-3.1-8b"
+    name = model_called(model, str(path))
     config = model_config(name)
     gpu_key, found = gpu_called(gpu, str(path))
     files = {kind: _file(path, kind) for kind in ("dense", "per_sequence", "attention")}
@@ -102,6 +101,14 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
     )
     steps = LayerTables(dense, sequence, attention, config.num_layers, reach)
     return Published(ORIGIN, gpu_key, found, name, config, 1, list(files.values()), steps=steps)
+
+
+def model_called(name: str | None, hint: str) -> str:
+    """`name`, or the one bundled model that `hint`, a path, mentions."""
+    mentioned = [known for known in MODELS if known in hint.lower()]
+    if name is None and len(mentioned) != 1:
+        raise CalibrationError(f"--model: the path names none, or several; choose one of {', '.join(MODELS)}")
+    return name or mentioned[0]
 
 
 def kv_entries(gpu: Gpu, config: ModelConfig) -> int:

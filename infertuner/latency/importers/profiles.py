@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from infertuner.latency.physics import least_s
 from infertuner.latency.points import Kind, Point
 from infertuner.latency.profile import Calibration, Origin
 
-Format: TypeAlias = Literal["llmservingsim", "aiconfigurator", "splitwise"]
 READERS: dict[str, Callable[..., Published]] = {
     "llmservingsim": llmservingsim.read,
     "aiconfigurator": aiconfigurator.read,
@@ -46,11 +44,10 @@ def import_profile(
 ) -> Calibration:
     """A profile from the files of `format_` at `path`; provenance `public`, no host time unless the format has it.
 
-    model: a bundled shape. gpu: one of `gpus.GPUS`, needed where the path does not name it. tp: GPUs a step runs on.
-    commit: the version of the source, for the record. Raises CalibrationError for files that are not what they seem.
+    format_: one of `READERS`. model: a bundled shape, needed where the path does not name it. gpu: one of `gpus.GPUS`,
+    likewise. tp: GPUs a step runs on. commit: the version of the source, for the record.
+    Raises CalibrationError for files that are not what they seem.
     """
-    if format_ not in READERS:
-        raise CalibrationError(f"--import: {format_!r} is not known; choose one of {', '.join(READERS)}")
     return profile_of(READERS[format_](path, model=model, gpu=gpu, tp=tp), commit=commit, seed=seed)
 
 

@@ -54,7 +54,8 @@ class Decoding:
 
     def _done(self) -> list[Sequence]:
         """Those that have all their tokens, in the order of their numbers."""
-        ends, tick, done = self._ends, self._tick, list[Sequence]()
+        ends, tick = self._ends, self._tick
+        done: list[Sequence] = []
         while ends and ends[0][0] <= tick:
             done_at, number, sequence = heappop(ends)
             if sequence.done_at == done_at and sequence.number == number:

@@ -60,6 +60,8 @@ class ContinuousGpu(Scheduler):
         """When the iteration or jump under way began, and when it ends."""
         self._began_s = 0.0
         self._began_waiting = self._prefill_tokens = 0
+        self._prefill_row: tuple[float | int, ...] = ()
+        """What the log will say of the iteration with prefill under way, once it has ended."""
         self._line: DecodeLine | None = None
 
     # What the simulation asks for.
@@ -108,6 +110,7 @@ class ContinuousGpu(Scheduler):
             if ended:
                 ends_s = (self._began_fs + self._jump.span_fs(ended)) / 1e15
                 self._log(self._jump, ended, self._growth(ended - 1, self._decodes), ends_s)
+                self._iteration += ended
             self._jump = None
         self._segments.flush()
 
@@ -168,21 +171,23 @@ class ContinuousGpu(Scheduler):
         span_fs = span_ps * (FS_PER_PS if self._noise is None else self._noise.at(self._iteration))
         self._prefill_tokens = tokens = chunks[0].new_tokens if len(chunks) == 1 else sum([n for _, n in chunks])
         ends_fs = self._began_fs + span_fs
-        self._segments.add((
+        self._prefill_row = (
             self._began_s, ends_fs / 1e15, self._iteration, 1, span_ps, 0, decodes, len(chunks), tokens, kv_read,
             self._usable - self._blocks.free, len(self._waiting),
-        ))  # fmt: skip
+        )  # fmt: skip
         self._end_at(ends_fs)
 
     def _end_prefill(self, now_s: float) -> None:
         """Completed prompts yield a token; each request's time to the first one is split by the tokens computed."""
         decodes, tokens, requests = self._decodes, self._prefill_tokens, self._requests
+        self._segments.add(self._prefill_row)
         self._iteration += 1
         self._kv_entries += decodes
         done: list[Sequence] = []
         if decodes or not self._prefill_first:
             self._tick += 1
-            done = self._done()
+            if self._ends:
+                done = self._done()
         share_s = (now_s - self._began_s) / (tokens + decodes)
         for sequence, own in self._chunks:
             if not sequence.generated:

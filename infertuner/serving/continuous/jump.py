@@ -22,10 +22,6 @@ class StraightJump:
         """Femtoseconds of its first `steps` iterations."""
         return steps * self.first_fs + self.rise_fs * (steps * (steps - 1) // 2)
 
-    def parts(self, steps: int) -> Iterator[tuple[Stretch, int]]:
-        """The first `steps` of its iterations in straight pieces, with their femtoseconds."""
-        yield Stretch(self.first_fs // FS_PER_PS, self.rise_fs // FS_PER_PS, steps), self.span_fs(steps)
-
     def boundary(self, elapsed_fs: int) -> int:
         """The first iteration, counted from 1, that ends `elapsed_fs` after the start or later; at most `steps`.
 

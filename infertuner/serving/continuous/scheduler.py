@@ -144,7 +144,8 @@ class Scheduler(Decoding):
 
         Sequences behind the last token, or behind one that had to give itself up, stand still for this iteration.
         """
-        order, given = list(self._running.values()), dict[int, int]()
+        order = list(self._running.values())
+        given: dict[int, int] = {}
         scheduled: list[tuple[Sequence, int]] = []
         left, pending = self._budget, 0
         while len(scheduled) < len(order) and left > 0:
