@@ -32,7 +32,7 @@ from infertuner.latency.machine import HostGap
 from infertuner.latency.model import Chunk, LatencyModel
 from infertuner.serving.cluster import Cluster
 from infertuner.serving.continuous.config import Continuous
-from infertuner.serving.routers import RoundRobin
+from infertuner.serving.routers.round_robin import RoundRobin
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import OpenLoop, PrefixBlocks, Requests
 

@@ -153,7 +153,7 @@ class GpuState(IntEnum):
 
 @dataclass
 class FleetColumns:
-    """One row a change of a GPU's state; before its first row a GPU is down."""
+    """One row a change of a GPU's state; a GPU with no row yet is down."""
 
     gpu_id: array[int] = field(default_factory=lambda: array("q"))
     at_s: array[float] = field(default_factory=lambda: array("d"))
@@ -206,7 +206,7 @@ class Records:
     """What continuous engines did; empty for static batches, which fill `steps`."""
     stalls: StallColumns = field(default_factory=StallColumns)
     fleet: FleetColumns = field(default_factory=FleetColumns)
-    """When which GPU came and went; every GPU has at least its start here."""
+    """When which GPU came and went; without rows all `num_gpus` serve from the beginning to the end."""
     noise_permille: list[int] = field(default_factory=list)
     """The multipliers behind `SegmentColumns.iteration`, repeating; empty when there is no noise."""
     kv_blocks: list[int] = field(default_factory=list)

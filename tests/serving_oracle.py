@@ -339,7 +339,9 @@ class Front:
 
     def __init__(self, asked, cluster, gpus):
         self.asked, self.router, self.gpus, self.held, self.jobs = asked, cluster.router, gpus, [], {}
-        self.router.start(len(gpus))
+        self.router.start(self)
+        for gpu_id in range(len(gpus)):
+            self.router.join(gpu_id)
         self.size = cluster.batcher.block_size
         self.names = named_blocks(asked, self.size)
         self.arrivals = [int(ns) * 10**6 for ns in np.rint(asked.pacing.arrived_at_s * 1e9)]

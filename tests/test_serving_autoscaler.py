@@ -17,7 +17,14 @@ from infertuner.streams import Streams
 
 
 def threshold(**changed):
-    keys = {"min_gpus": 1, "max_gpus": 8, "scale_up_above": 10, "scale_down_below": 2, "cooldown_s": 60.0}
+    keys = {
+        "min_gpus": 1,
+        "max_gpus": 8,
+        "scale_up_above": 10,
+        "scale_down_below": 2,
+        "startup_s": 0.0,
+        "cooldown_s": 60.0,
+    }
     return Threshold(kind="threshold", **{**keys, **changed})
 
 

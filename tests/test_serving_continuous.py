@@ -14,7 +14,8 @@ from infertuner.serving.cluster import Cluster
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
 from infertuner.serving.continuous.engine import ContinuousGpu
 from infertuner.serving.request import Request
-from infertuner.serving.routers import LeastOutstanding, RoundRobin
+from infertuner.serving.routers.least_outstanding import LeastOutstanding
+from infertuner.serving.routers.round_robin import RoundRobin
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import ClosedLoop, OpenLoop, PrefixBlocks, Requests
 from infertuner.streams import Streams
@@ -212,10 +213,10 @@ def engine(requests, served_by, max_jump=1 << 60, latency=None):
     )  # fmt: skip
     clock = Clock()
     gpu = ContinuousGpu(
-        clock=clock, gpu_id=0, startup_s=0.0, batcher=served_by, latency=latency or law(), records=records,
+        clock=clock, gpu_id=0, batcher=served_by, latency=latency or law(), records=records,
         answered=lambda request, gpu_id: None, max_jump=max_jump,
     )  # fmt: skip
-    gpu.start()
+    gpu.start(0.0)
     rows = zip(requests.prompt_tokens.tolist(), requests.prefix_tokens.tolist(), strict=True)
     return clock, gpu, records, [Request(row, 0.0, row, *tokens) for row, tokens in enumerate(rows)]
 
@@ -243,7 +244,7 @@ def test_a_gpu_that_died_goes_on_counting_its_iterations_for_the_noise():
         gpu.submit(requests[0])
         clock.run(until=7 * 10**15)
         gpu.kill()
-        gpu.start()
+        gpu.start(0.0)
         gpu.submit(requests[1])
         clock.run()
         ends.append(records.requests.finished_at_s[1])
@@ -259,7 +260,7 @@ def test_a_dead_gpu_gives_all_requests_back_and_can_serve_again():
     assert gpu.kill() == requests
     assert (gpu.outstanding, gpu.kv_blocks) == (0, 0)
     assert sum(records.segments.iterations) == 5
-    gpu.start()
+    gpu.start(0.0)
     gpu.submit(requests[2])
     clock.run()
     assert records.requests.finished_at_s[2] == pytest.approx(5 + 40)

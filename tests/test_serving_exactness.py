@@ -15,7 +15,9 @@ from infertuner.latency.noise import NoiseRing
 from infertuner.parts import fresh
 from infertuner.serving.cluster import Cluster
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
-from infertuner.serving.routers import LeastOutstanding, RoundRobin, SessionAffinity
+from infertuner.serving.routers.affinity import SessionAffinity
+from infertuner.serving.routers.least_outstanding import LeastOutstanding
+from infertuner.serving.routers.round_robin import RoundRobin
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import OpenLoop, PrefixBlocks, Requests
 from tests.serving_oracle import Law, simulate

@@ -14,7 +14,7 @@ from infertuner.latency.laws import PerToken
 from infertuner.records import CacheLevel
 from infertuner.serving.batchers import FixedBatch, NoBatching, PublishedBatch, TimeoutBatch
 from infertuner.serving.cluster import Cluster
-from infertuner.serving.routers import RoundRobin
+from infertuner.serving.routers.round_robin import RoundRobin
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import ClosedLoop, OpenLoop, Requests
 

@@ -16,7 +16,8 @@ from infertuner.outcomes.metrics import summarise
 from infertuner.outcomes.statistics import interval
 from infertuner.serving.batchers import NoBatching
 from infertuner.serving.cluster import Cluster
-from infertuner.serving.routers import LeastOutstanding, RoundRobin
+from infertuner.serving.routers.least_outstanding import LeastOutstanding
+from infertuner.serving.routers.round_robin import RoundRobin
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import OpenLoop, Requests
 from infertuner.streams import Streams

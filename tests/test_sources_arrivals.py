@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from infertuner.sources.arrivals import Diurnal, FixedInterval, Gamma, OnOff, Poisson, ThinkingUsers
+from infertuner.sources.arrivals import Diurnal, FixedInterval, Gamma, OnOff, Phase, Phases, Poisson, ThinkingUsers
 from infertuner.sources.requests import ClosedLoop, OpenLoop
 
 OPEN = {
@@ -18,6 +18,7 @@ OPEN = {
     "calm gamma": Gamma(kind="gamma", per_s=4, burstiness=5),
     "interrupted": OnOff(kind="on_off", on_per_s=16, on_s=1, off_s=3),
     "two rates": OnOff(kind="on_off", on_per_s=10, off_per_s=2, on_s=1, off_s=3),
+    "one phase": Phases(kind="phases", phases=[Phase(per_s=4, duration_s=1)]),
     "diurnal": Diurnal(kind="diurnal", per_s=4, amplitude_ratio=0.6, period_s=50),
     "dry at low tide": Diurnal(kind="diurnal", per_s=4, amplitude_ratio=1, period_s=50),
 }
@@ -142,6 +143,19 @@ def test_diurnal_instants_have_the_expected_counts_of_a_unit_poisson_process(per
     swing = amplitude_ratio * period_s / (2 * math.pi) * (1 - np.cos(angle))
     unit = instants(Poisson(kind="poisson", per_s=1), 200, seed)
     assert per_s * (at_s + swing) == pytest.approx(unit, rel=1e-9, abs=1e-9 * per_s * period_s)
+
+
+def test_phases_have_their_rates_and_the_last_one_stays():
+    crowd = Phases(
+        kind="phases",
+        phases=[Phase(per_s=10, duration_s=100), Phase(per_s=100, duration_s=20), Phase(per_s=5, duration_s=1)],
+    )
+    at_s = instants(crowd, 6000)
+    for since_s, until_s, per_s in ((0, 100, 10), (100, 120, 100), (120, at_s[-1], 5)):
+        expected = per_s * (until_s - since_s)
+        assert abs(np.sum((at_s >= since_s) & (at_s < until_s)) - expected) < 4 * math.sqrt(expected) + 1
+        gaps = np.diff(at_s[(at_s >= since_s) & (at_s < until_s)])
+        assert_mean(gaps, 1 / per_s)
 
 
 def test_diurnal_high_tide_is_in_the_first_half():

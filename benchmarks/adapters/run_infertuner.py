@@ -27,7 +27,7 @@ from infertuner.outcomes.frames import requests_frame
 from infertuner.outcomes.metrics import summarise
 from infertuner.serving.cluster import Cluster
 from infertuner.serving.continuous.config import Continuous
-from infertuner.serving.routers import RoundRobin
+from infertuner.serving.routers.round_robin import RoundRobin
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import OpenLoop, Requests
 

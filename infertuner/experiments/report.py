@@ -18,7 +18,7 @@ from infertuner.experiments.result import Cell, Row, StudyResult
 from infertuner.outcomes import engine_figures, figures
 from infertuner.outcomes.console import print_table
 from infertuner.outcomes.folder import RunFolder, flatten
-from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, segments_frame, steps_frame
+from infertuner.outcomes.frames import cache_sizes_frame, fleet_frame, requests_frame, segments_frame, steps_frame
 from infertuner.outcomes.latencies import TTFT_PARTS
 from infertuner.outcomes.statistics import Interval
 from infertuner.scenario import yaml12
@@ -40,6 +40,7 @@ def keep_records(folder: RunFolder, cell: Cell) -> None:
             ("steps.parquet", steps_frame(cell.records)),
             ("segments.parquet", segments_frame(cell.records)),
             ("cache_sizes.parquet", cache_sizes_frame(cell.records)),
+            ("fleet.parquet", fleet_frame(cell.records)),
         ):
             if len(frame):
                 frame.insert(0, "arm", cell.arm_index)

@@ -19,7 +19,8 @@ def run_arm(arm: Arm, replication: int = 0, progress: Progress | None = None) ->
     scenario = arm.scenario
     streams = Streams(scenario.seed, replication)
     asked = scenario.workload.sample(streams)
-    simulation = Simulation(asked, scenario.cluster, scenario.latency.model(streams), scenario.cache, progress)
+    latency = scenario.latency.model(streams)
+    simulation = Simulation(asked, scenario.cluster, latency, scenario.cache, progress, streams=streams)
     return simulation.run(scenario.horizon_s)
 
 

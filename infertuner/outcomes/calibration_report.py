@@ -1,4 +1,4 @@
-"""What a calibration found, in words and tables: what was measured, how far the laws are off, what to be careful about."""
+"""What a calibration found, in words and tables: what was measured, how far the laws are off, what to beware of."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from infertuner.outcomes.fleet import present_s
 from infertuner.outcomes.segments import Gaps, durations, first_durations_s, instants, kv_growth_blocks, stood_still
 from infertuner.outcomes.window import PERCENTILES, Metrics, Window, carried_percentiles, finished, mean, view
 from infertuner.records import Records
@@ -18,11 +19,13 @@ def measured_engines(records: Records, window: Window) -> Metrics:
     """Gaps, batches, work and memory of all GPUs; what one kind of batching cannot answer is None."""
     continuous = len(records.segments.gpu_id) > 0
     busy_s = _busy_s(records, window) if continuous else _static_busy_s(records, window)
-    gpu_seconds_per_s = window.rate_per_s(busy_s)
+    present = present_s(records, window)
+    present_total_s = float(present.sum())
     return {
         **(_iterations(records, window) if continuous else _batches(records, window)),
-        "utilization_ratio": None if gpu_seconds_per_s is None else gpu_seconds_per_s / records.num_gpus,
-        **_kv_usage(records, window),
+        "gpus_mean": window.rate_per_s(present_total_s),
+        "utilization_ratio": busy_s / present_total_s if present_total_s > 0 else None,
+        **_kv_usage(records, window, present),
     }
 
 
@@ -100,7 +103,7 @@ def _static_busy_s(records: Records, window: Window) -> float:
     return float(window.overlap_s(start_s, end_s).sum() + window.overlap_s(cut_start_s, cut_end_s).sum())
 
 
-def _kv_usage(records: Records, window: Window) -> Metrics:
+def _kv_usage(records: Records, window: Window, present: Floats) -> Metrics:
     """Blocks that running requests held, over the blocks there are."""
     segments, capacity = records.segments, np.asarray(records.kv_blocks, dtype=np.float64)
     if not len(segments.gpu_id) or not capacity.size:
@@ -108,9 +111,9 @@ def _kv_usage(records: Records, window: Window) -> Metrics:
     held_s = window.overlap_s(view(segments.started_at_s), view(segments.ended_at_s))
     blocks = view(segments.kv_blocks)
     used: Floats = (blocks - kv_growth_blocks(records) / 2) * held_s
-    used_per_s = window.rate_per_s(float(used.sum()))
+    there = float((capacity * present).sum())
     shares = (blocks / capacity[view(segments.gpu_id)])[held_s > 0]
     return {
-        "kv_usage_mean_ratio": None if used_per_s is None else used_per_s / float(capacity.sum()),
+        "kv_usage_mean_ratio": float(used.sum()) / there if there > 0 else None,
         "kv_usage_max_ratio": float(shares.max()) if shares.size else None,
     }

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from infertuner.outcomes.latencies import durations
 from infertuner.outcomes.metrics import endings
 from infertuner.outcomes.window import Mask, view
-from infertuner.records import CacheLevel, CacheSizeColumns, Records, SegmentColumns, Status, StepColumns
+from infertuner.records import (
+    CacheLevel,
+    CacheSizeColumns,
+    FleetColumns,
+    GpuState,
+    Records,
+    SegmentColumns,
+    Status,
+    StepColumns,
+)
 from infertuner.sources.requests import Key
 
 
@@ -71,12 +80,18 @@ def segments_frame(records: Records) -> pd.DataFrame:
     return _frame(records.segments)
 
 
+def fleet_frame(records: Records) -> pd.DataFrame:
+    """One row a change of a GPU's state."""
+    frame = _frame(records.fleet)
+    return frame.assign(state=_words(view(records.fleet.state), GpuState))
+
+
 def cache_sizes_frame(records: Records) -> pd.DataFrame:
     """One row a change of a local cache's size, the initial size included."""
     return _frame(records.cache_sizes)
 
 
-def _frame(columns: StepColumns | SegmentColumns | CacheSizeColumns) -> pd.DataFrame:
+def _frame(columns: StepColumns | SegmentColumns | CacheSizeColumns | FleetColumns) -> pd.DataFrame:
     named = {column.name: view(getattr(columns, column.name)) for column in fields(columns)}
     return pd.DataFrame(named, copy=False)
 

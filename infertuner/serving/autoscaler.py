@@ -21,6 +21,8 @@ class Threshold:
     """Requests waiting or running per GPU above which GPUs are added, at once as many as bring it back to this."""
     scale_down_below: NonNegative
     """Requests waiting or running per GPU below which one GPU is drained; it must be less than scale_up_above."""
+    startup_s: Seconds
+    """Time from the decision until an added GPU takes requests: a machine, its image, the weights."""
     interval_s: PositiveSeconds = 15.0
     """Time between two looks; the 15 s of Kubernetes' horizontal pod autoscaler."""
     cooldown_s: Seconds = 300.0

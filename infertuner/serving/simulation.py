@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from simpy import Event
@@ -18,37 +16,20 @@ from infertuner.latency.model import LatencyModel
 from infertuner.parts import fresh
 from infertuner.records import CacheSizeColumns, Records, RequestColumns, StepColumns
 from infertuner.serving.clock import CLIENTS, FS_PER_NS, Call, Clock, client_ns, femtoseconds
-from infertuner.serving.cluster import Cluster
+from infertuner.serving.cluster import Cluster, GpuKind
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
 from infertuner.serving.continuous.engine import ContinuousGpu
 from infertuner.serving.continuous.scheduler import ENDLESS
+from infertuner.serving.fleet import Fleet
+from infertuner.serving.gpu import Gpu
 from infertuner.serving.prefix_cache import PrefixCache
 from infertuner.serving.request import Request
-from infertuner.serving.static import Process, StaticGpu
+from infertuner.serving.static import StaticGpu, Steps
 from infertuner.sources.requests import ClosedLoop, OpenLoop, Requests
+from infertuner.streams import Streams
 
 Progress = Callable[[float], None]
 """Told now and then which share of the work is done, 0 to 1."""
-
-
-class Gpu(Protocol):
-    """What serves: static batches or iterations."""
-
-    def start(self) -> None:
-        """Begin to start up."""
-        ...
-
-    def submit(self, request: Request) -> None:
-        """Put a request at the end of the queue."""
-        ...
-
-    def drain(self) -> None:
-        """Learn that no further request will come."""
-        ...
-
-    def stop(self) -> None:
-        """Learn that the clock stands still from now on."""
-        ...
 
 
 class Simulation:
@@ -62,10 +43,19 @@ class Simulation:
         cache: TwoLevel | None = None,
         progress: Progress | None = None,
         *,
+        streams: Streams | None = None,
         max_jump: int = ENDLESS,
     ) -> None:
-        """`max_jump`: iterations of a continuous batch that may be one event; 1 walks them, to the same results."""
-        self._asked, self._cluster, self._latency, self._progress = asked, cluster, latency, progress
+        """Build, and start nothing.
+
+        latency: of the GPUs that bring none of their own. streams: randomness of outages and of those others.
+        max_jump: iterations of a continuous batch that may be one event; 1 walks them, to the same results.
+        """
+        self._asked, self._cluster, self._progress = asked, cluster, progress
+        self._streams = streams or Streams(0)
+        self._latency = latency
+        self._others: dict[int, LatencyModel] = {}
+        """Models of groups that bring a latency, by the identity of that part."""
         self._total = len(asked)
         self._clock = Clock()
         self._records = Records(
@@ -73,41 +63,44 @@ class Simulation:
             requests=RequestColumns(len(asked)),
             steps=StepColumns(),
             cache_sizes=CacheSizeColumns(),
-            num_gpus=cluster.gpus,
+            num_gpus=cluster.most_gpus,
             ended_at_s=0.0,
             events=0,
         )
         self._requests = self._records.requests
-        self._router = fresh(cluster.router)
-        self._router.start(cluster.gpus)
         self._prompt_tokens, self._prefix_tokens = asked.prompt_tokens.data, asked.prefix_tokens.data
         self._answers: dict[int, Event] = {}
-        self._held: deque[Request] = deque()
-        self._dispatching = False
-        self._sent, self._answered, self._last_answer_at_s = 0, 0, 0.0
+        self._all_ended = self._clock.event()
+        self._sent, self._ended, self._last_end_at_s = 0, 0, 0.0
         self._remote = Lru(cache.remote_entries if cache else None)
-        self._gpus = [self._gpu(gpu_id, cache, max_jump) for gpu_id in range(cluster.gpus)]
+        gpus: list[Gpu] = []
+        self._fleet = Fleet(clock=self._clock, cluster=cluster, gpus=gpus, records=self._records, ended=self._note_end)
+        gpus.extend(self._gpu(gpu_id, kind, cache, max_jump) for gpu_id, kind in enumerate(cluster.kinds()))
 
     def run(self, horizon_s: float | None = None) -> Records:
-        """Let the clock run until every request is answered, or until the horizon."""
-        for gpu in self._gpus:
-            gpu.start()
+        """Let the clock run until every request has ended, or until the horizon."""
+        outages = self._cluster.outages
+        self._fleet.start(outages.begin(self._cluster.first_gpus, self._streams) if outages else None)
         self._start_clients()
-        self._clock.run(until=None if horizon_s is None else femtoseconds(horizon_s))
-        for gpu in self._gpus:
-            gpu.stop()
-        if horizon_s is None and self._answered < self._total:
+        if horizon_s is not None:
+            self._clock.run(until=femtoseconds(horizon_s))
+        elif self._cluster.changes:
+            self._clock.run(until=self._all_ended)
+        else:
+            self._clock.run()
+        self._fleet.stop()
+        if horizon_s is None and self._ended < self._total:
             raise ScenarioError(
-                f"cluster.batcher: {self._total - self._answered} of {self._total} requests wait for ever "
+                f"cluster.batcher: {self._total - self._ended} of {self._total} requests wait for ever "
                 "for a batch to fill, since users wait for answers or the router holds requests back; "
                 "use kind 'timeout' or a smaller max_batch_size"
             )
         if horizon_s is not None:
             self._forget_after(horizon_s)
         records = self._records
-        records.ended_at_s = self._last_answer_at_s if horizon_s is None else horizon_s
+        records.ended_at_s = self._last_end_at_s if horizon_s is None else horizon_s
         records.events = self._clock.events
-        records.outside_calls = self._latency.outside_calls
+        records.outside_calls = sum(model.outside_calls for model in (self._latency, *self._others.values()))
         if self._latency.noise is not None:
             records.noise_permille = self._latency.noise.permille
         return records
@@ -117,30 +110,41 @@ class Simulation:
         first_token_at_s = np.asarray(self._requests.first_token_at_s)
         first_token_at_s[first_token_at_s > horizon_s] = np.nan
 
-    def _gpu(self, gpu_id: int, cache: TwoLevel | None, max_jump: int) -> Gpu:
-        batcher = self._cluster.batcher
-        if isinstance(batcher, Continuous | PrefillFirst):
-            self._records.kv_blocks.append(batcher.usable_blocks)
+    def _gpu(self, gpu_id: int, kind: GpuKind, cache: TwoLevel | None, max_jump: int) -> Gpu:
+        latency = self._latency_of(kind)
+        if isinstance(kind.batcher, Continuous | PrefillFirst):
+            self._records.kv_blocks.append(kind.batcher.usable_blocks)
             return ContinuousGpu(
                 clock=self._clock,
                 gpu_id=gpu_id,
-                startup_s=self._cluster.startup_s,
-                batcher=batcher,
-                latency=self._latency,
+                batcher=kind.batcher,
+                latency=latency,
                 records=self._records,
-                answered=self._note_answer,
+                answered=self._fleet.answered,
                 max_jump=max_jump,
             )
         return StaticGpu(
             clock=self._clock,
             gpu_id=gpu_id,
-            startup_s=self._cluster.startup_s,
-            batcher=fresh(batcher),
-            latency=self._latency,
+            batcher=fresh(kind.batcher),
+            latency=latency,
             cache=self._cache_for(gpu_id, cache) if cache else None,
             records=self._records,
-            answered=self._note_answer,
+            answered=self._fleet.answered,
         )
+
+    def _latency_of(self, kind: GpuKind) -> LatencyModel:
+        """The scenario's latency, or the one model of those GPUs that bring their own."""
+        if kind.latency is None:
+            return self._latency
+        own = self._others.get(id(kind.latency)) or kind.latency.model(self._streams)
+        if own.noise is not None:
+            raise ScenarioError(
+                "cluster.groups.latency.noise: is 'measured', and only the scenario's latency may have noise; "
+                "set it to 'none' there"
+            )
+        self._others[id(kind.latency)] = own
+        return own
 
     def _cache_for(self, gpu_id: int, config: TwoLevel) -> PrefixCache:
         resized = partial(self._note_cache_size, gpu_id)
@@ -168,7 +172,7 @@ class Simulation:
                 return
             self._send(self._sent)
 
-    def _user(self, pacing: ClosedLoop, think_s: Iterator[float]) -> Process:
+    def _user(self, pacing: ClosedLoop, think_s: Iterator[float]) -> Steps:
         """Think the next thought that nobody has begun, send the next request, wait for the answer, and again."""
         yield self._clock.wait_s(pacing.start_at_s)
         for thought_s in think_s:
@@ -188,40 +192,20 @@ class Simulation:
         )
         self._requests.arrived_at_s[request_id] = now_s
         self._sent += 1
-        self._held.append(request)
-        self._dispatch(now_s)
+        self._fleet.send(request, now_s, self._sent == self._total)
         if self._progress is not None and self._sent % 1000 == 0:
             self._progress(self._sent / self._total)
 
-    def _dispatch(self, now_s: float) -> None:
-        """Hand requests, oldest first, to the GPUs the router chooses; after the last, let batches go."""
-        if self._dispatching:
-            return  # an answer given at the door; whoever is dispatching goes on
-        self._dispatching = True
-        held, router = self._held, self._router
-        while held:
-            gpu_id = router.choose(held[0])
-            if gpu_id is None:
-                break
-            request = held.popleft()
-            self._requests.gpu_id[request.request_id] = gpu_id
-            self._requests.routed_at_s[request.request_id] = now_s
-            self._gpus[gpu_id].submit(request)
-            if self._sent == self._total and not held:
-                for gpu in self._gpus:
-                    gpu.drain()
-        self._dispatching = False
-
-    def _note_answer(self, request: Request, gpu_id: int) -> None:
-        self._answered += 1
-        self._last_answer_at_s = now_s = self._clock.now_s
-        self._router.finished(gpu_id)
-        if self._held:
-            self._dispatch(now_s)
+    def _note_end(self, request: Request) -> None:
+        """A request was answered, rejected or lost for good."""
+        self._ended += 1
+        self._last_end_at_s = self._clock.now_s
         if self._answers:
             answer = self._answers.pop(request.request_id, None)
             if answer is not None:
                 answer.succeed()
+        if self._ended == self._total:
+            self._all_ended.succeed()
 
     def _note_cache_size(self, gpu_id: int, entries: int) -> None:
         sizes = self._records.cache_sizes

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
-from simpy import Event
+from simpy import Event, Interrupt, Process
 
 from infertuner.latency.model import LatencyModel
 from infertuner.records import Records, Status
@@ -20,7 +21,7 @@ from infertuner.serving.clock import Clock
 from infertuner.serving.prefix_cache import NO_CACHE, Lookup, PrefixCache
 from infertuner.serving.request import Request
 
-Process = Generator[Event, Any, None]
+Steps = Generator[Event, Any, None]
 
 
 class Member(NamedTuple):
@@ -39,30 +40,44 @@ class StaticGpu:
         *,
         clock: Clock,
         gpu_id: int,
-        startup_s: float,
         batcher: Batcher,
         latency: LatencyModel,
         cache: PrefixCache | None,
         records: Records,
         answered: Callable[[Request, int], None],
     ) -> None:
-        self._clock, self._gpu_id, self._startup_s = clock, gpu_id, startup_s
+        self._clock, self._gpu_id = clock, gpu_id
         self._batcher, self._latency, self._cache = batcher, latency, cache
         self._output_tokens = records.asked.output_tokens.data
         self._requests, self._steps, self._answered = records.requests, records.steps, answered
         self._iteration = 0
         self._waiting: deque[Request] = deque()
         self._fetched: dict[int, Lookup] = {}
+        self._held: dict[int, Request] = {}
+        """Waiting, fetching and running requests by id."""
         self._draining = False
         self._wake: Event | None = None
+        self._life: Process | None = None
 
-    def start(self) -> None:
+    def start(self, startup_s: float) -> None:
         """Begin to start up."""
-        self._clock.process(self._serve())
+        self._draining = False
+        self._life = self._clock.process(self._serve(startup_s))
+
+    @property
+    def outstanding(self) -> int:
+        """Requests waiting, fetching their prefix, and running."""
+        return len(self._held)
+
+    @property
+    def kv_blocks(self) -> int:
+        """Static batches count none."""
+        return 0
 
     def submit(self, request: Request) -> None:
         """Put a request at the end of the queue."""
         self._waiting.append(request)
+        self._held[request.request_id] = request
         self._notify()
 
     def drain(self) -> None:
@@ -70,12 +85,26 @@ class StaticGpu:
         self._draining = True
         self._notify()
 
+    def kill(self) -> list[Request]:
+        """Lose everything and return the requests it held, in order of arrival; a batch under way is not logged."""
+        if self._life is not None and self._life.is_alive:
+            self._life.interrupt()
+        lost = list(self._held.values())
+        self._held.clear()
+        self._waiting.clear()
+        self._wake = self._life = None
+        return lost
+
     def stop(self) -> None:
         """Batches are logged when they end."""
 
-    def _serve(self) -> Process:
-        """The GPU's life: start up, then plan and run batches for ever."""
-        yield self._clock.wait_s(self._startup_s)
+    def _serve(self, startup_s: float) -> Steps:
+        """The GPU's life: start up, then plan and run batches until it is killed."""
+        with suppress(Interrupt):
+            yield self._clock.wait_s(startup_s)
+            yield from self._batches()
+
+    def _batches(self) -> Steps:
         while True:
             if not self._waiting:
                 yield from self._sleep(math.inf)
@@ -95,7 +124,7 @@ class StaticGpu:
             self._wake.succeed()
             self._wake = None
 
-    def _sleep(self, until_s: float) -> Process:
+    def _sleep(self, until_s: float) -> Steps:
         """Wait for news or for an instant, whichever is first."""
         self._wake = wake = self._clock.event()
         yield wake if until_s == math.inf else wake | self._clock.wait_until_s(until_s)
@@ -136,7 +165,7 @@ class StaticGpu:
 
         self._clock.wait_s(lookup.fetch_s).callbacks.append(done)
 
-    def _run(self, batch: list[Member]) -> Process:
+    def _run(self, batch: list[Member]) -> Steps:
         """Prefill, then decode until the last member is answered.
 
         The batch is padded: to its longest prompt, and to the most tokens any member still has to prefill.
@@ -202,6 +231,7 @@ class StaticGpu:
     def _finish(self, member: Member) -> None:
         self._requests.finished_at_s[member.request.request_id] = self._clock.now_s
         self._requests.status[member.request.request_id] = Status.FINISHED
+        del self._held[member.request.request_id]
         if self._cache is not None:
             self._cache.insert(member.request, member.output_tokens)
         self._answered(member.request, self._gpu_id)

@@ -126,6 +126,35 @@ class Diurnal:
 
 
 @part
+class Phase:
+    """A stretch of time with a rate of its own."""
+
+    per_s: PerSecond
+    """Requests per second."""
+    duration_s: PositiveSeconds
+    """How long it lasts."""
+
+
+@part
+class Phases:
+    """Poisson requests whose rate changes at given times: a launch, a flash crowd, a lunch break."""
+
+    kind: Literal["phases"]
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    """One after the other from time 0; the last rate stays until all requests are sent."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> OpenLoop:
+        """`n` instants of the process, from time 0."""
+        rates_per_s = np.array([phase.per_s for phase in self.phases])
+        lengths_s = np.array([phase.duration_s for phase in self.phases])
+        starts_s = np.cumsum(lengths_s) - lengths_s
+        due = np.cumsum(lengths_s * rates_per_s) - lengths_s * rates_per_s
+        expected = _unit_poisson(n, rng)
+        phase = np.searchsorted(due, expected, side="right") - 1
+        return OpenLoop(starts_s[phase] + (expected - due[phase]) / rates_per_s[phase])
+
+
+@part
 class ThinkingUsers:
     """Users who each send a request, wait for its answer, think, and send the next (a closed loop).
 
@@ -149,7 +178,7 @@ class ThinkingUsers:
 
 
 Arrivals = Annotated[
-    FixedInterval | Poisson | Gamma | OnOff | Diurnal | ThinkingUsers,
+    FixedInterval | Poisson | Gamma | OnOff | Diurnal | Phases | ThinkingUsers,
     Field(discriminator="kind"),
 ]
 

@@ -34,7 +34,6 @@ class ContinuousGpu(Scheduler):
         *,
         clock: Clock,
         gpu_id: int,
-        startup_s: float,
         batcher: Continuous | PrefillFirst,
         latency: LatencyModel,
         records: Records,
@@ -42,7 +41,7 @@ class ContinuousGpu(Scheduler):
         max_jump: int = ENDLESS,
     ) -> None:
         super().__init__(batcher, batcher.blocks(records.asked))
-        self._clock, self._gpu_id, self._rank, self._startup_s = clock, gpu_id, FIRST_GPU + gpu_id, startup_s
+        self._clock, self._gpu_id, self._rank = clock, gpu_id, FIRST_GPU + gpu_id
         self._latency, self._noise, self._answered, self._max_jump = latency, latency.noise, answered, max_jump
         self._requests = records.requests
         self._notes = Notes(records, self._blocks.shares)
@@ -66,9 +65,9 @@ class ContinuousGpu(Scheduler):
 
     # What the simulation asks for.
 
-    def start(self) -> None:
+    def start(self, startup_s: float) -> None:
         """Begin to start up."""
-        self._end_at(self._clock.now_fs + femtoseconds(self._startup_s))
+        self._end_at(self._clock.now_fs + femtoseconds(startup_s))
 
     def submit(self, request: Request) -> None:
         """Put a request into the queue, or reject it if it can never run here."""
