@@ -1,6 +1,6 @@
 """How well a law fitted to few published points predicts the others, beside Vidur's default, a random forest.
 
-    python benchmarks/public_fit.py [--data ../shared/data] [--seeds 5]
+    python benchmarks/public_fit.py --data FOLDER [--seeds 5]
 
 16 decode, 16 prefill and 32 mixed iterations of Llama-3.1-8B are asked of published kernel tables at jittered sizes;
 the law is what `calibrate` would fit to them. Two sets that were never fitted are predicted: other sizes off the grid,
@@ -39,7 +39,7 @@ LARGEST_CONTEXT, SMALLEST_CHUNK = 4096, 64
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
     print("| GPU | iterations | fitted | law, off-grid | forest, off-grid | law, table rows | forest, table rows |")

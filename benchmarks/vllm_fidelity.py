@@ -1,6 +1,6 @@
 """The continuous engine against two measured runs of vLLM 0.19, request by request.
 
-    python benchmarks/vllm_fidelity.py [--data ../shared/data]
+    python benchmarks/vllm_fidelity.py --data FOLDER
 
 300 ShareGPT requests on one GPU with Llama-3.1-8B, far above its capacity: casys-kaist/LLMServingSim at 5daddb2, MIT.
 Arrivals are the measured instants at which requests entered the queue, prompts share prefixes as they did there, and
@@ -166,7 +166,7 @@ def row(measured: Measured, latency: LatencyModel, first: int = 0) -> str:
 def main() -> None:
     """Print the table, then how much it depends on what is not known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     data = parser.parse_args().data
     print("| GPU | step times | TTFT | TPOT | E2E | p99 TTFT | p99 TPOT | p99 E2E | each E2E | preemptions |")
     print("|---|---|---|---|---|---|---|---|---|---|")

@@ -118,10 +118,10 @@ def roofline(data: Data, like: Candidate | None = None) -> Candidate:
         predicted_s = predicted_s + sum(c * term for c, term in zip(linear, terms, strict=True))
         return np.asarray(data.weights * (np.log(predicted_s) - log_s))
 
-    low = np.full(len(guess), -np.inf)
-    high = np.full(len(guess), np.inf)
-    low[3], high[3] = 0.0, np.log(SHARPEST)
+    low, high = np.full(len(guess), -np.inf), _roofline_ceilings(data)
+    low[3] = 0.0
     guess[3] = np.clip(guess[3], 0.01, high[3] - 0.01)
+    guess = np.minimum(guess, high - 0.01)
     scale = float(np.mean(data.weights)) * 0.03
     found = least_squares(misfit, guess, bounds=(low, high), loss="soft_l1", f_scale=scale, ftol=1e-5, max_nfev=100)
     varies = [True] * len(ROOFLINE) + [bool(term.any()) for term in terms]
@@ -138,6 +138,14 @@ def _roofline_guess(data: Data) -> Floats:
     flat_s = max(curve[0], least_s)
     scales = [least_s / max(1.0, float(np.max(term))) for term in terms]
     return np.array([0.3 * flat_s, 0.7 * flat_s, slope_s, 3.0, *np.maximum(linear, scales)])
+
+
+def _roofline_ceilings(data: Data) -> Floats:
+    """Logarithms beyond which a number alone would make the lightest step ten times as long as the longest was."""
+    most_s = 10 * float(np.max(data.seconds))
+    amounts = [1.0, 1.0, float(np.min(data.column("tokens"))), most_s / SHARPEST]
+    amounts += [float(np.min(term, where=term > 0, initial=np.max(term))) or 1.0 for term in data.terms()]
+    return np.log(most_s / np.array(amounts))
 
 
 def with_ratio(base: Form) -> Form:
