@@ -3,8 +3,9 @@
     python benchmarks/peers.py --requests azure-conv-3-per-s.requests.csv --peer vidur=~/vidur --peer blis=~/blis
 
 Peers that are not given are left out; docs/speed.md says how to install them. A peer may also be named by an
-environment variable, PEER_VIDUR=~/vidur. A Python peer runs under ROOT/.venv/bin/python where that exists. Each run is
-a process of its own; tools take turns, so that a machine that slows down slows all of them.
+environment variable, PEER_VIDUR=~/vidur. A Python peer runs under ROOT/.venv/bin/python where that exists. With
+--compiled FOLDER, InferTuner runs as setup.py compiles it as well. Each run is a process of its own; tools take turns,
+so that a machine that slows down slows all of them.
 
 The request file has columns request_id,arrived_at,num_prefill_tokens,num_decode_tokens; without one, a synthetic
 workload of similar lengths stands in. Eight GPUs get the same requests eight times as fast.
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 PEERS = ("distserve", "blis", "splitwise", "vidur")
-OURS = "infertuner"
+OURS, COMPILED = "infertuner", "infertuner-compiled"
 HEADER = ("request_id", "arrived_at", "num_prefill_tokens", "num_decode_tokens")
 KINDS = (int, float, int, int)
 Row = tuple[int, float, int, int]
@@ -85,7 +86,8 @@ def run(tool: str, root: Path, *arguments: object) -> Run:
     """One run in a process of its own; raises SystemExit with what it said when it fails."""
     own = root / ".venv" / "bin" / "python"
     python = str(own) if tool in PEERS and own.exists() else sys.executable
-    command = [python, str(HERE / "adapters" / f"run_{tool}.py"), *map(str, arguments)]
+    adapter = HERE / "adapters" / f"run_{OURS if tool == COMPILED else tool}.py"
+    command = [python, str(adapter), *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(root)}
     with tempfile.TemporaryFile() as complaints:
         started = time.perf_counter()
@@ -130,7 +132,7 @@ def table(case: Case, runs: dict[str, list[Run]], timeout_s: float) -> list[str]
             "not told" if said["iterations"] is None else f"{said['iterations'] / n:.1f}",
             f"{max(one.peak_bytes for one in of_tool) / 1e6:,.0f}",
             f"{each_s / n / timeout_s:,.1f}",
-            f"{each_s / ours_s:,.0f}",
+            f"{each_s / ours_s:,.{0 if each_s > 10 * ours_s else 1}f}",
             f"{said['e2e_mean_s']:.3f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -159,19 +161,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=2000, help="how many of them the peers get too (default 2000)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=ROOT", help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--compiled", type=Path, metavar="FOLDER", help="where a compiled InferTuner was installed")
     parser.add_argument("--floor-events", type=int, default=1_000_000, help="events of each floor (default a million)")
     asked = parser.parse_args(argv)
-    roots = installed(asked.peer)
+    ours = {OURS: PROJECT} | ({COMPILED: asked.compiled.resolve()} if asked.compiled else {})
+    roots = ours | installed(asked.peer)
     every = read(asked.requests) if asked.requests else synthetic(20_000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = []
         for gpus, which in ((1, "one GPU"), (8, "8 GPUs, round robin")):
             first = write(folder / f"first-{gpus}.csv", every[: asked.first], gpus)
-            cases.append(Case(f"{which}, {min(asked.first, len(every)):,} requests", first, gpus, (OURS, *roots)))
+            cases.append(Case(f"{which}, {min(asked.first, len(every)):,} requests", first, gpus, tuple(roots)))
         for gpus, which in ((1, "one GPU"), (8, "8 GPUs, round robin")) if len(every) > asked.first else ():
             whole = write(folder / f"whole-{gpus}.csv", every, gpus)
-            cases.append(Case(f"{which}, all {len(every):,} requests", whole, gpus, (OURS,)))
+            cases.append(Case(f"{which}, all {len(every):,} requests", whole, gpus, tuple(ours)))
         runs: dict[Case, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
         floors = []
         for repeat in range(asked.repeats):
@@ -179,8 +183,7 @@ def main(argv: list[str] | None = None) -> None:
             for case in cases:
                 for tool in case.tools:
                     print(f"repeat {repeat + 1} of {asked.repeats}: {case.title}: {tool}", file=sys.stderr)
-                    root = roots.get(tool, PROJECT)
-                    runs[case][tool].append(run(tool, root, case.requests, case.gpus))
+                    runs[case][tool].append(run(tool, roots[tool], case.requests, case.gpus))
     for what in floors[0]:
         print(f"- {what}: {spread([1e6 * floor[what] for floor in floors], '{:.2f}')} us")
     timeout_s = median(floor["SimPy timeout, 1 process"] for floor in floors)

@@ -18,16 +18,16 @@ from infertuner.latency import hardware
 from infertuner.latency.calibration import REFUSE_ABOVE, WARN_ABOVE, Outcome, beside, calibrate, held_out_error
 from infertuner.latency.evidence import load_evidence
 from infertuner.latency.forecast import forecast
-from infertuner.latency.hardware_timing import Device
+from infertuner.latency.hardware.timing import Device
 from infertuner.latency.importers.gpus import GPUS
 from infertuner.latency.importers.profiles import READERS, import_profile, profile_name
 from infertuner.latency.machine import Hardware, Software
+from infertuner.latency.measuring.plan import Plan, choose, make_plan
+from infertuner.latency.measuring.protocol import Progress as Reached
 from infertuner.latency.merging import merge
 from infertuner.latency.models import DTYPE_BYTES, MODELS
-from infertuner.latency.plan import Plan, choose, make_plan
 from infertuner.latency.points import LIMITS
 from infertuner.latency.profile import save_calibration
-from infertuner.latency.protocol import Progress as Reached
 from infertuner.outcomes import calibration_report as report
 from infertuner.outcomes.calibration_figures import write_figure
 from infertuner.outcomes.console import print_table
@@ -85,6 +85,9 @@ def _calibrate(asked: argparse.Namespace) -> int:
             raise CalibrationError(f"{key}: is {value:g}; write a number above 0")
     if asked.out is not None and (asked.out.is_dir() or not asked.out.name):
         raise CalibrationError(f"--out: {asked.out} is a folder; name the profile's file, such as profile.json")
+    for key, value in (("--gpu", asked.gpu), ("--commit", asked.commit)):
+        if value is not None and not asked.published:
+            raise CalibrationError(f"{key}: belongs to --import; leave it out, the machine here is asked what it is")
     console = Console()
     if asked.published:
         return _import(asked, console)

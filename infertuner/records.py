@@ -1,6 +1,7 @@
 """What happened: columns the simulation appends to and outcomes read, and nothing that computes.
 
-Times are seconds on the simulated clock; a missing value is NaN in float columns and never 0.
+Times are seconds on the simulated clock; a missing value is NaN in float columns and never 0. Whole numbers take 4
+bytes where 2**31 is far beyond them, which is half of a long run's memory; widen them before multiplying.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def _nans(n: int) -> array[float]:
     return array("d", [float("nan")]) * n
 
 
-def _zeros(n: int) -> array[int]:
-    return array("q", [0]) * n
+def _zeros(n: int, typecode: str = "i") -> array[int]:
+    return array(typecode, [0]) * n
 
 
 @dataclass
@@ -77,18 +78,19 @@ class RequestColumns:
     """How often it was sent to another GPU because its own died."""
 
     def __post_init__(self) -> None:
-        self.gpu_id = array("q", [-1]) * self.n
+        self.gpu_id = array("i", [-1]) * self.n
         self.arrived_at_s, self.started_at_s = _nans(self.n), _nans(self.n)
         self.first_token_at_s, self.finished_at_s = _nans(self.n), _nans(self.n)
-        self.batch_size, self.cache_level, self.cached_tokens = _zeros(self.n), _zeros(self.n), _zeros(self.n)
+        self.batch_size, self.cached_tokens = _zeros(self.n), _zeros(self.n)
         self.fetch_s = array("d", [0.0]) * self.n
-        self.status, self.preemptions, self.retries = _zeros(self.n), _zeros(self.n), _zeros(self.n)
+        self.cache_level, self.status = _zeros(self.n, "b"), _zeros(self.n, "b")
+        self.preemptions, self.retries = _zeros(self.n), _zeros(self.n)
         self.routed_at_s = _nans(self.n)
         self.prefill_s, self.others_prefill_s = array("d", [0.0]) * self.n, array("d", [0.0]) * self.n
         self.others_decode_s = array("d", [0.0]) * self.n
 
     def begin_again(self, row: int) -> None:
-        """Forget what happened to a request on a GPU that died; only its arrival and its retries remain."""
+        """Forget what a GPU that died did of a request; arrival, retries and preemptions remain."""
         self.gpu_id[row] = -1
         for column in (self.started_at_s, self.first_token_at_s, self.routed_at_s):
             column[row] = float("nan")
@@ -118,24 +120,24 @@ class SegmentColumns:
     Everything per token (inter-token latencies, batch sizes, KV usage over time) is expanded from rows afterwards.
     """
 
-    gpu_id: array[int] = field(default_factory=lambda: array("q"))
+    gpu_id: array[int] = field(default_factory=lambda: array("i"))
     started_at_s: array[float] = field(default_factory=lambda: array("d"))
     ended_at_s: array[float] = field(default_factory=lambda: array("d"))
     iteration: array[int] = field(default_factory=lambda: array("q"))
     """Number of the first iteration on this GPU, for the noise."""
-    iterations: array[int] = field(default_factory=lambda: array("q"))
+    iterations: array[int] = field(default_factory=lambda: array("i"))
     first_s: array[float] = field(default_factory=lambda: array("d"))
     rise_s: array[float] = field(default_factory=lambda: array("d"))
-    decodes: array[int] = field(default_factory=lambda: array("q"))
+    decodes: array[int] = field(default_factory=lambda: array("i"))
     """Sequences that decode one token in each iteration."""
-    prefills: array[int] = field(default_factory=lambda: array("q"))
+    prefills: array[int] = field(default_factory=lambda: array("i"))
     """Sequences of which a chunk is prefilled; such a row has one iteration."""
-    prefill_tokens: array[int] = field(default_factory=lambda: array("q"))
-    kv_entries: array[int] = field(default_factory=lambda: array("q"))
+    prefill_tokens: array[int] = field(default_factory=lambda: array("i"))
+    kv_entries: array[int] = field(default_factory=lambda: array("i"))
     """Entries the decodes of the first iteration read."""
-    kv_blocks: array[int] = field(default_factory=lambda: array("q"))
+    kv_blocks: array[int] = field(default_factory=lambda: array("i"))
     """Blocks in use, running requests' only, during the last iteration."""
-    waiting: array[int] = field(default_factory=lambda: array("q"))
+    waiting: array[int] = field(default_factory=lambda: array("i"))
     """Requests waiting on this GPU when the row began."""
 
 
@@ -169,7 +171,7 @@ class FleetColumns:
 
 @dataclass
 class StallColumns:
-    """One row a gap between two tokens of a request that is no single iteration: it was preempted or its GPU died."""
+    """One row a gap between two tokens of a request that is no single iteration: it was preempted."""
 
     request_id: array[int] = field(default_factory=lambda: array("q"))
     last_token_at_s: array[float] = field(default_factory=lambda: array("d"))
@@ -210,6 +212,6 @@ class Records:
     noise_permille: list[int] = field(default_factory=list)
     """The multipliers behind `SegmentColumns.iteration`, repeating; empty when there is no noise."""
     kv_blocks: list[int] = field(default_factory=list)
-    """KV blocks of each GPU, indexed by GPU id; empty for static batches."""
-    kv_block_tokens: int = 0
-    """Tokens a KV block holds; 0 for static batches."""
+    """KV blocks of each GPU, indexed by GPU id; 0 where batches are static."""
+    kv_block_tokens: list[int] = field(default_factory=list)
+    """Tokens a KV block of each GPU holds, indexed by GPU id; 0 where batches are static."""

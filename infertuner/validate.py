@@ -17,7 +17,8 @@ from infertuner.experiments.report import resolved_yaml
 from infertuner.outcomes.folder import RunFolder, to_json
 from infertuner.scenario.overrides import parse_setting
 from infertuner.scenario.study import Study, load_study
-from infertuner.validation import engine_runs, file_requests, hardware_runs
+from infertuner.validation import file_requests, hardware_runs
+from infertuner.validation.engine import runs as engine_runs
 from infertuner.validation.files import COLUMNS
 from infertuner.validation.progress import progress
 from infertuner.validation.report import Validation, print_validation, write_validation

@@ -23,9 +23,9 @@ LAYERS = [
 ]
 DOORS = {
     "simpy": {"serving"},
-    "torch": {"latency/hardware", "validation/engine"},
-    "transformers": {"latency/hardware", "validation/engine"},
-    "scipy": {"latency/fitting", "outcomes/statistics.py"},
+    "torch": {"latency/hardware/", "validation/engine/"},
+    "transformers": {"latency/hardware/", "validation/engine/"},
+    "scipy": {"latency/fitting/", "latency/measuring/polish.py", "outcomes/statistics.py"},
     "matplotlib": {"outcomes/figures.py", "outcomes/calibration_figures.py", "outcomes/validation_figures.py"},
     "yaml": {"scenario/yaml12.py"},
     "pyarrow": {"outcomes/folder.py", "sources/trace_", "latency/importers/"},

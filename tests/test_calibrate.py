@@ -19,18 +19,18 @@ from infertuner.commands import run_command
 from infertuner.errors import CalibrationError
 from infertuner.latency import hardware
 from infertuner.latency.calibration import calibrate, fit_calibration
-from infertuner.latency.evidence import fitted_s, load_evidence, load_samples
-from infertuner.latency.extras import EXTRA_VISITS, Extra
+from infertuner.latency.evidence import fitted_s, gather, load_evidence, load_samples
 from infertuner.latency.fitted import ProfileLatency
-from infertuner.latency.fitting_polish import MIN_VISITS
-from infertuner.latency.machine import DeviceState, Hardware, Software
+from infertuner.latency.machine import DeviceState, Hardware, HostGap, Software
+from infertuner.latency.measuring.extras import EXTRA_VISITS, Extra
+from infertuner.latency.measuring.plan import Plan, choose, hardware_slug, make_plan
+from infertuner.latency.measuring.polish import MIN_VISITS
+from infertuner.latency.measuring.protocol import CannotMeasureError, measure
+from infertuner.latency.measuring.sample_table import read_samples_csv
+from infertuner.latency.measuring.samples import Measurements, SampleFile, Timing, Work
 from infertuner.latency.merging import merge
-from infertuner.latency.plan import Plan, choose, hardware_slug, make_plan
 from infertuner.latency.points import Limits, Point
 from infertuner.latency.profile import load_calibration
-from infertuner.latency.protocol import CannotMeasureError, measure
-from infertuner.latency.sample_table import read_samples_csv
-from infertuner.latency.samples import Measurements, SampleFile, Timing, Work
 from infertuner.outcomes.calibration_report import warnings
 from tests.conftest import ROOT, TINY_MODEL
 
@@ -203,6 +203,24 @@ def test_runs_of_one_machine_merge_and_others_are_refused(plan, tmp_path):
     assert not (tmp_path / "ac.json").exists()
     with pytest.raises(CalibrationError, match="--merge: name two profiles"):
         merge([a], tmp_path / "x.json")
+
+
+def test_what_one_run_fitted_is_not_held_out_by_the_merged_profile(plan, tmp_path):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    moved = next(point for point in plan.points if (point.kind, point.role) == ("decode", "fit"))
+    other = replace(plan, points=[replace(one, role="holdout") if one == moved else one for one in plan.points])
+    run(plan, a, LawBench())
+    run(other, b, LawBench())
+    merged = merge([a, b], tmp_path / "ab.json").calibration
+    assert load_calibration(b).decode.holdout.points == load_calibration(a).decode.holdout.points + 1
+    assert merged.decode.holdout.points == load_calibration(a).decode.holdout.points
+
+
+def test_device_seconds_are_compared_without_the_hosts_gap():
+    evidence = load_evidence(SHIPPED)
+    gap = HostGap(per_iteration_s=1.0, per_sequence_s=0.0, how="planted")
+    planted = evidence.calibration.model_copy(update={"host_gap": gap})
+    assert gather(planted, evidence.measured).comparisons == evidence.comparisons
 
 
 def test_copies_ceilings_and_whole_calls_are_in_the_profile(plan, tmp_path):

@@ -77,3 +77,20 @@ def test_the_run_folder_keeps_segments_and_draws_figures(engines, tmp_path):
     requests = pd.read_parquet(out / "requests.parquet")
     assert requests[["routed_at_s", "prefill_s", "others_prefill_s", "others_decode_s"]].notna().all(axis=None)
     json.loads((out / "summary.json").read_text())
+
+
+def test_an_arm_that_sets_less_than_the_others_says_what_it_has(engines):
+    scaler = {"kind": "threshold", "min_gpus": 1, "max_gpus": 3, "startup_s": 1, "scale_up_above": 9}
+    engines["sweep"] = {}
+    engines["arms"] = [{}, {"cluster.autoscaler": scaler | {"scale_down_below": 1}}, {"cluster.gpus": 2}]
+    found = run_study(study_from(engines, ROOT))
+    labels = [found.labels(index) for index in range(3)]
+    assert [label["autoscaler"] for label in labels] == ["none", "threshold", "none"]
+    assert [label["gpus"] for label in labels] == [1, 1, 2]
+
+
+def test_requests_without_an_answer_are_announced(engines):
+    engines["sweep"] = {"cluster.batcher.num_gpu_blocks": [1, 500]}
+    warnings = run_study(study_from(engines, ROOT)).warnings()
+    assert warnings[0].startswith("rejected_kv: arm 0: 100 % of requests")
+    assert warnings[1].startswith("no latencies: arm 0:")

@@ -153,6 +153,16 @@ def test_an_engines_coefficients_come_back_from_its_tokens() -> None:
     assert fit.holdout_mean_ratio < 0.01
 
 
+def test_what_is_held_out_shares_no_iteration_with_what_is_fitted() -> None:
+    """All requests run side by side on a machine that slows down half-way: only a cut in time has to notice."""
+    at_s = np.concatenate([np.arange(1, 151) * 0.01, 1.5 + np.arange(1, 151) * 0.02])
+    tokens = [0.001 * number + at_s for number in range(20)]
+    first, last = (np.array([one[place] for one in tokens]) for place in (0, -1))
+    size = np.full(20, len(at_s))
+    run = Run(first * 0, first, last, size, size, [np.diff(one) for one in tokens])
+    assert fit_steps(run).holdout_mean_ratio == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_vllm_result_file_becomes_a_profile(tmp_path: Path) -> None:
     run, path, out = _served(120, 4.0, 2), tmp_path / "result.json", tmp_path / "profile.json"
     content = {

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from infertuner.latency.copies import copy_law
-from infertuner.latency.extras import BLOCK_TOKENS, LARGEST_COPY_BYTES, Extra, extras
+from infertuner.latency.fitting.copies import copy_law
+from infertuner.latency.fitting.side_sections import ceilings, copies, end_to_end, host_gap
 from infertuner.latency.laws import PerToken
 from infertuner.latency.machine import Ceilings, HostGap
+from infertuner.latency.measuring.extras import BLOCK_TOKENS, LARGEST_COPY_BYTES, Extra, extras
+from infertuner.latency.measuring.samples import ExtraVisit, Timing, Visit
 from infertuner.latency.models import MODELS
 from infertuner.latency.physics import SLACK, least_s, operations, read_bytes
 from infertuner.latency.points import LIMITS, Point, design
-from infertuner.latency.samples import ExtraVisit, Timing, Visit
-from infertuner.latency.side_sections import ceilings, copies, end_to_end, host_gap
 
 BLOCK = BLOCK_TOKENS * MODELS["cpu-25m"].kv_bytes_per_token("fp32")
 

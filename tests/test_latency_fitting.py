@@ -11,11 +11,11 @@ import pytest
 from infertuner.errors import CalibrationError
 from infertuner.latency import fitting
 from infertuner.latency.fitting import fit_laws, fit_visits
-from infertuner.latency.fitting_forms import solve, spread_knots
-from infertuner.latency.fitting_polish import polish
+from infertuner.latency.fitting.forms import solve, spread_knots
 from infertuner.latency.forms import work_of
+from infertuner.latency.measuring.polish import polish
+from infertuner.latency.measuring.samples import Timing, Visit
 from infertuner.latency.points import Limits, design
-from infertuner.latency.samples import Timing, Visit
 
 POINTS = design(Limits(tuple(range(1, 9)), max_context_tokens=1024, max_batch_tokens=2048, mixed=0), seed=3)
 

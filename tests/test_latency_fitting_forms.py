@@ -10,9 +10,9 @@ import pytest
 
 from infertuner.latency import fitting
 from infertuner.latency.fitting import FORMS, RATIOS, fit_laws
-from infertuner.latency.fitting_forms import Data, hinge, piecewise, roofline
-from infertuner.latency.fitting_mixed import MixedData
-from infertuner.latency.fitting_selection import cross_validate, simplest
+from infertuner.latency.fitting.forms import Data, hinge, piecewise, roofline
+from infertuner.latency.fitting.mixed import MixedData
+from infertuner.latency.fitting.selection import cross_validate, simplest
 from infertuner.latency.forms import Law, Ratio, Roofline, Surcharge, Work, work_of
 from infertuner.latency.points import Point
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from infertuner.latency import hardware
-from infertuner.latency.extras import Extra
+from infertuner.latency.measuring.extras import Extra
+from infertuner.latency.measuring.protocol import CannotMeasureError
 from infertuner.latency.points import Point
-from infertuner.latency.protocol import CannotMeasureError
 from tests.conftest import TINY_MODEL
 
 pytestmark = [pytest.mark.torch, pytest.mark.gpu]

@@ -8,13 +8,13 @@ import pytest
 
 from infertuner.errors import CalibrationError
 from infertuner.latency import hardware
-from infertuner.latency.extras import Extra
-from infertuner.latency.hardware_attention import ATTENTION, PackedCache, SlotCache
-from infertuner.latency.hardware_bench import MachineBench
-from infertuner.latency.hardware_timing import device_state, parse_device_state
+from infertuner.latency.hardware.attention import ATTENTION, PackedCache, SlotCache, _attend, _attend_at_once
+from infertuner.latency.hardware.bench import MachineBench
+from infertuner.latency.hardware.timing import device_state, parse_device_state
+from infertuner.latency.measuring.extras import Extra
+from infertuner.latency.measuring.protocol import CannotMeasureError
 from infertuner.latency.models import folder_config, shard
 from infertuner.latency.points import Point
-from infertuner.latency.protocol import CannotMeasureError
 from tests.conftest import TINY_MODEL
 
 pytestmark = pytest.mark.torch
@@ -53,6 +53,15 @@ def test_prefill_chunk_and_decode_give_the_logits_of_one_plain_pass(decoder):
             positions = torch.arange(begin, end)[None]
             logits = decoder.network(ids[:, begin:end], past_key_values=cache, position_ids=positions).logits
             torch.testing.assert_close(logits, plain[:, begin:end], rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_chunk_behind_a_prefix_is_attended_block_by_block():
+    import torch
+
+    torch.manual_seed(0)
+    queries, keys, values = torch.randn(1, 4, 600, 8), torch.randn(1, 2, 623, 8), torch.randn(1, 2, 623, 8)
+    at_once = _attend_at_once(queries, keys, values, 0.3)
+    torch.testing.assert_close(_attend(queries, keys, values, 0.3), at_once)
 
 
 def test_a_mixed_iteration_gives_the_logits_of_its_parts_run_alone(decoder):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from infertuner.errors import ProfileError
 from infertuner.latency.fitted import Profile
-from infertuner.latency.fitting_noise import step_noise
+from infertuner.latency.fitting.noise import robust_sd, step_noise
 from infertuner.latency.law_sections import StepNoise
 from infertuner.latency.noise import NoiseRing
 from infertuner.latency.profile import load_calibration, save_calibration
@@ -70,6 +70,14 @@ def test_planted_noise_is_found_again():
     assert found.lag1 == pytest.approx(0.5, abs=0.08)
     assert found.spike_rate == pytest.approx(0.004, rel=0.5), "the tail of Student-t adds a few"
     assert found.spike_quantiles[-1] == pytest.approx(3.0, rel=0.1)
+
+
+def test_a_neighbours_visit_is_not_the_spread_of_quiet_runs():
+    rng = np.random.default_rng(0)
+    drift = rng.normal(0.0, 0.02, 2000)
+    assert robust_sd(drift) == pytest.approx(0.02, rel=0.1)
+    drift[:400] += 0.8
+    assert robust_sd(drift) == pytest.approx(0.02, rel=0.5), "a plain standard deviation is 0.32"
 
 
 def test_a_handful_of_calls_says_nothing_about_tails():

@@ -41,13 +41,20 @@ def test_no_point_is_measured_twice_and_held_out_points_are_never_fitted(limits)
 
 def test_every_point_is_within_the_limits(limits):
     for point in design(limits, 0):
-        assert point.batch_size in limits.batch_sizes
+        if point.role == "fit":
+            assert point.batch_size in limits.batch_sizes
+        assert min(limits.batch_sizes) <= point.batch_size <= max(limits.batch_sizes)
         assert point.context_tokens <= limits.max_context_tokens
         assert point.kind == "decode" or 2 <= point.new_tokens <= point.batch_tokens <= limits.max_batch_tokens
         assert point.kv_entries + point.decode_entries <= max(limits.batch_sizes) * limits.max_context_tokens
         if point.kind == "mixed":
             assert 1 <= point.decodes < max(limits.batch_sizes)
             assert 2 <= point.decode_context_tokens <= limits.max_context_tokens
+
+
+def test_decode_is_judged_at_batch_sizes_nobody_fitted():
+    held = [point for point in design(LIMITS["cuda"], 0) if (point.kind, point.role) == ("decode", "holdout")]
+    assert sum(point.batch_size not in LIMITS["cuda"].batch_sizes for point in held) >= 3
 
 
 def test_fitted_points_span_the_box_and_every_batch_size(limits):

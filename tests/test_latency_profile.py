@@ -31,7 +31,9 @@ def knots(**seconds: float) -> list[dict[str, Any]]:
 def by_hand() -> dict[str, Any]:
     """The shipped profile with numbers one can check on paper."""
     content: dict[str, Any] = json.loads(SHIPPED.read_text())
+    content["hardware"]["ceilings"] = None
     content["prefill"] |= {
+        "ratio": None,
         "knots": knots(t2=1.0, t10=2.0, t100=20.0),
         "draws": [],
         "kv_entry_s": estimate(0.001),
@@ -40,6 +42,7 @@ def by_hand() -> dict[str, Any]:
         "box": {"batch_size": [1, 4], "context_tokens": [2, 80], "batch_tokens": [2, 100]},
     }
     content["decode"] |= {
+        "ratio": None,
         "knots": knots(t1=0.5, t4=0.8),
         "draws": [],
         "kv_entry_s": estimate(0.001),

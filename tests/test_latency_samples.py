@@ -10,10 +10,9 @@ import json
 import pytest
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.extras import Extra
-from infertuner.latency.points import Point
-from infertuner.latency.sample_table import read_samples_csv, samples_csv
-from infertuner.latency.samples import (
+from infertuner.latency.measuring.extras import Extra
+from infertuner.latency.measuring.sample_table import read_samples_csv, samples_csv
+from infertuner.latency.measuring.samples import (
     ExtraVisit,
     Measurements,
     SampleFile,
@@ -21,6 +20,7 @@ from infertuner.latency.samples import (
     Timing,
     Visit,
 )
+from infertuner.latency.points import Point
 
 HEADER = {"schema": "infertuner.samples/1", "seed": 0, "hardware": {"name": "abacus"}}
 VISITS = [

@@ -105,7 +105,7 @@ def test_whole_run_by_hand(by_hand):
             "requests": 5, "finished": 3, "unfinished": 2,
             "throughput_per_s": 0.3, "output_tokens_per_s": 0.9, "makespan_s": 7.0,
             "wait_mean_s": 2 / 3, "ttft_mean_s": 5 / 3, "tpot_mean_s": 1.0, "e2e_mean_s": 11 / 3,
-            "batch_size_mean": 5 / 3, "utilization_ratio": (3 + 1 + 5 + 2) / 20,
+            "batch_size_mean": 5 / 3, "utilization_ratio": (3 + 1 + 5 + 2) / 20, "gpus_mean": 2.0,
             "gpu_share_max_ratio": 2 / 3, "gpu_share_min_ratio": 1 / 3,
             "local_hit_ratio": 0.25, "remote_hit_ratio": 0.25, "hit_ratio": 0.5, "miss_ratio": 0.5,
             "cached_tokens_ratio": 5 / 40, "fetch_mean_s": 1.1 / 4, "local_entries_mean": (6 + 2) / 2,
@@ -122,7 +122,7 @@ def test_warm_up_by_hand(by_hand):
             "requests": 5, "finished": 3, "unfinished": 2,
             "throughput_per_s": 3 / 8, "output_tokens_per_s": 9 / 8, "makespan_s": 7.0,
             "wait_mean_s": 0.0, "ttft_mean_s": 1.0, "tpot_mean_s": 1.0, "e2e_mean_s": 5.0,
-            "batch_size_mean": 2.0, "utilization_ratio": (1 + 1 + 5 + 2) / 16,
+            "batch_size_mean": 2.0, "utilization_ratio": (1 + 1 + 5 + 2) / 16, "gpus_mean": 2.0,
             "gpu_share_max_ratio": 2 / 3, "gpu_share_min_ratio": 1 / 3,
             "local_hit_ratio": 0.0, "remote_hit_ratio": 0.5, "hit_ratio": 0.5, "miss_ratio": 0.5,
             "cached_tokens_ratio": 0.0, "fetch_mean_s": 0.3, "local_entries_mean": (52 / 8 + 2) / 2,
@@ -142,7 +142,7 @@ def test_rates_count_completions_from_the_end_of_the_warm_up(by_hand):
 def test_a_run_without_answers_has_the_same_metrics_all_missing(rows, by_hand):
     ended = dict.fromkeys(("finished", "rejected_length", "rejected_kv", "failed", "preemptions", "retries"), 0)
     counts = {"requests": len(rows), "unfinished": len(rows), "queue_growth_p_value": 1.0} | ended
-    idle = {"throughput_per_s": 0.0, "output_tokens_per_s": 0.0, "utilization_ratio": 0.0}
+    idle = {"throughput_per_s": 0.0, "output_tokens_per_s": 0.0, "utilization_ratio": 0.0, "gpus_mean": 1.0}
     expected = dict.fromkeys(summarise(by_hand, 0.0)) | counts | idle
     assert summarise(record(rows), warmup_s=0.0) == expected
 

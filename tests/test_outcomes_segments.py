@@ -126,7 +126,10 @@ def test_gaps_in_which_answers_wait_for_whole_prompts(data):
     prompts = data.draw(st.lists(st.integers(1, 25), min_size=n, max_size=n))
     outputs = data.draw(st.lists(st.integers(2, 25), min_size=n, max_size=n))
     ring = data.draw(st.none() | st.lists(st.integers(900, 1200), min_size=1, max_size=9))
-    walked = walk(arrived_at_s.tolist(), prompts, outputs, max_num_seqs=6, noise_permille=ring, prefill_first=True)
+    walked = walk(
+        arrived_at_s.tolist(), prompts, outputs, max_num_seqs=6, blocks=data.draw(st.integers(14, 40)),
+        noise_permille=ring, prefill_first=True,
+    )  # fmt: skip
     metrics, gaps = summarise(walked.records, 0.0), gaps_of(walked)
     assert metrics["itl_mean_s"] == pytest.approx(gaps.mean())
     for q, enough in ((50, 10), (95, 100)):

@@ -129,10 +129,10 @@ def test_users_of_a_closed_loop_learn_of_a_failure_and_go_on():
 
 def test_groups_have_their_own_speed_and_batcher():
     fast = PerToken(kind="per_token", base_s=0.25, per_output_token_s=0.25)
-    records = run(asked([0, 0], [2, 2]), ONE, groups=[Group(gpus=1, latency=fast, batcher=engine(), startup_s=1.0)])
+    own = engine(block_size=8)
+    records = run(asked([0, 0], [2, 2]), engine(), groups=[Group(gpus=1, latency=fast, batcher=own, startup_s=1.0)])
     assert list(records.requests.finished_at_s) == [2.0, 1.5]
-    assert len(records.steps.gpu_id) == 1
-    assert list(records.segments.gpu_id) == [1, 1]
+    assert records.kv_block_tokens == [4, 8]
 
 
 def test_the_autoscaler_adds_gpus_after_their_start_up_and_lets_them_go():

@@ -31,8 +31,8 @@ def test_a_run_writes_its_folder(scenario, tmp_path, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in out.iterdir())
     assert written == [
-        "plain.csv", "provenance.json", "replications.csv", "requests.parquet", "scenario.resolved.yaml",
-        "steps.parquet", "summary.json",
+        "fleet.parquet", "plain.csv", "provenance.json", "replications.csv", "requests.parquet",
+        "scenario.resolved.yaml", "steps.parquet", "summary.json",
     ]  # fmt: skip
     for name in written:
         assert str(out / name) in printed

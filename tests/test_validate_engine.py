@@ -12,14 +12,12 @@ from infertuner.scenario.study import load_study
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import OpenLoop, Requests
 from infertuner.streams import Streams
-from infertuner.validation.engine import EngineConfig, running_engine
-from infertuner.validation.engine_law import EngineLatency, fit_law, predict_s
-from infertuner.validation.engine_replay import ReplayedIterations
-from infertuner.validation.engine_runs import make_plan
-from infertuner.validation.file_requests import requests_of
-from infertuner.validation.gaps import engine_gaps
-from infertuner.validation.iterations import Iteration, iteration_from
-from infertuner.validation.runs import run_of
+from infertuner.validation.engine.iterations import Iteration, iteration_from
+from infertuner.validation.engine.law import EngineLatency, fit_law, predict_s
+from infertuner.validation.engine.replay import ReplayedIterations
+from infertuner.validation.engine.runs import make_plan
+from infertuner.validation.engine.serving import EngineConfig, running_engine
+from infertuner.validation.runs import engine_gaps, requests_of, run_of
 from tests.conftest import ROOT, TINY_MODEL
 
 SCENARIO = ROOT / "scenarios" / "engine.yaml"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from infertuner.errors import ValidationError
-from infertuner.latency import device as device_module
-from infertuner.latency.device import DeviceLatency, SteppedLatency
 from infertuner.latency.hardware import build_decoder
-from infertuner.latency.hardware_steps import DecoderSteps, inference
+from infertuner.latency.hardware import loop as device_module
+from infertuner.latency.hardware.loop import DeviceLatency, SteppedLatency
+from infertuner.latency.hardware.steps import DecoderSteps, inference
 from infertuner.latency.laws import PerToken
 from infertuner.latency.profile import load_calibration
 from infertuner.scenario.study import study_from

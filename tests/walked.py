@@ -137,7 +137,7 @@ def walk(  # noqa: C901, PLR0915 - a plain story, told once
     )
     records = Records(
         asked, columns, StepColumns(), CacheSizeColumns(), 1, now_s, events=0, segments=segments, stalls=stalls,
-        noise_permille=ring, kv_blocks=[blocks], kv_block_tokens=BLOCK_TOKENS,
+        noise_permille=ring, kv_blocks=[blocks], kv_block_tokens=[BLOCK_TOKENS],
     )  # fmt: skip
     return Walked(records, [sequence.tokens_at_s for sequence in everyone], truth)
 

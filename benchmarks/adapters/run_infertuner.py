@@ -52,7 +52,7 @@ class Law:
 
     def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
         """Seconds of an iteration with prefill."""
-        return iteration_s(sum(chunk.new_tokens for chunk in chunks), decodes, kv_entries)
+        return iteration_s(sum([chunk.new_tokens for chunk in chunks]), decodes, kv_entries)
 
     def decode_line(self, batch_size: int) -> DecodeLine:
         """Seconds of an iteration without."""

@@ -6,7 +6,7 @@ from infertuner.experiments.result import Row, StudyResult
 
 HEADLINE = (
     "throughput_per_s", "ttft_mean_s", "ttft_p95_s", "tpot_mean_s", "itl_p99_s", "e2e_p95_s", "batch_size_mean",
-    "kv_usage_max_ratio", "utilization_ratio",
+    "kv_usage_max_ratio", "utilization_ratio", "gpus_mean",
 )  # fmt: skip
 
 

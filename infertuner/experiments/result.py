@@ -12,6 +12,13 @@ from infertuner.outcomes.window import Metrics
 from infertuner.records import Records
 from infertuner.scenario.study import Arm, Study
 
+UNANSWERED = {
+    "rejected_length": "longer than max_model_len or, without chunked prefill, than max_num_batched_tokens",
+    "rejected_kv": "larger than the KV memory of num_gpu_blocks",
+    "failed": "lost with their GPUs more often than max_retries allows, or no GPU was left to serve them",
+}
+"""Why requests end without an answer, by the status that counts them."""
+
 Row: TypeAlias = dict[str, Any]
 """One line of an experiment's table: column to text, number or Interval."""
 
@@ -72,19 +79,38 @@ class StudyResult:
         notes = [f"latency is {source}; nobody measured this hardware with this model" for source in guesses]
         if self.outside_calls:
             notes.append(f"{self.outside_calls:,} latencies were asked for outside the measured range and extrapolated")
-        saturated = [str(index) for index in range(len(self.arms)) if self.saturation(index) == "saturated"]
-        if saturated:
-            arms = "the arm" if len(self.arms) == 1 else f"arm{'s'[: len(saturated) - 1]} {', '.join(saturated)}"
+        for status, why in UNANSWERED.items():
+            if lost := self._share(status):
+                notes.append(f"{status}: {lost} of requests: {why}")
+        if silent := [index for index in range(len(self.arms)) if self.interval(index, "e2e_mean_s").mean is None]:
+            notes.append(f"no latencies: {self._arms(silent)}: nobody came after warmup_s and had an answer by the end")
+        if full := [index for index in range(len(self.arms)) if self.saturation(index) == "saturated"]:
+            arms = self._arms(full)
             notes.append(f"saturated: {arms}: arrivals outpace service, so latencies depend on when the run stopped")
         return notes
+
+    def _arms(self, indices: Sequence[int]) -> str:
+        if len(self.arms) == 1:
+            return "the arm"
+        return f"arm{'s'[: len(indices) - 1]} {', '.join(map(str, indices))}"
+
+    def _share(self, status: str) -> str:
+        """Which share of its requests ended so, of each arm that has any; empty where none has."""
+        means = {index: self.interval(index, status).mean for index in range(len(self.arms))}
+        lost = {index: mean / self.requests_of(index) for index, mean in means.items() if mean}
+        return ", ".join(f"{self._arms([index])}: {100 * share:.3g} %" for index, share in lost.items())
 
     def saturation(self, arm_index: int) -> str | None:
         """Whether an arm is past its capacity; None for closed loops."""
         return saturation(self.metrics[arm_index])
 
     def labels(self, arm_index: int, *shown_elsewhere: str) -> Row:
-        """How an arm differs from the others, a column a dotted key, by the shortest ending that tells keys apart."""
-        return self._named(self.arms[arm_index].parameters, shown_elsewhere)
+        """How an arm differs from the others, a column a dotted key, by the shortest ending that tells keys apart.
+
+        A key that only other arms set has the value it has in the file, or its default.
+        """
+        arm = self.arms[arm_index]
+        return self._named({key: self._value(arm, key) for key in self._varied()}, shown_elsewhere)
 
     def condition(self, arm_index: int, axis: str) -> Row:
         """What an arm was run with besides its place on `axis`: arms with equal conditions make one line of a figure.
@@ -92,11 +118,32 @@ class StudyResult:
         Where `arms` lists points of the axis, everything such an entry sets belongs to the point, as in weak scaling.
         """
         arm = self.arms[arm_index]
-        return self._named(arm.swept if axis in arm.variant else arm.parameters, (axis,))
+        return self._named(arm.swept, (axis,)) if axis in arm.variant else self.labels(arm_index, axis)
 
-    def _named(self, parameters: Mapping[str, Any], without: Sequence[str]) -> Row:
-        every = {key for arm in self.arms for key in arm.parameters}
-        return {_short(key, every): _label(value) for key, value in parameters.items() if key not in without}
+    def _varied(self) -> list[str]:
+        """Every dotted key in which arms differ."""
+        return list(dict.fromkeys(key for arm in self.arms for key in arm.parameters))
+
+    def _value(self, arm: Arm, key: str) -> Any:
+        return arm.parameters[key] if key in arm.parameters else _written(self.study.raw, arm.scenario, key)
+
+    def _named(self, values: Mapping[str, Any], without: Sequence[str]) -> Row:
+        every = set(self._varied())
+        return {_short(key, every): self._label(key, value) for key, value in values.items() if key not in without}
+
+    def _label(self, key: str, value: Any) -> Any:
+        """A value in words; of parts whose kinds tell the arms apart, the kind alone."""
+        values = [self._value(arm, key) for arm in self.arms]
+        enough = len({str(_kind(value)) for value in values}) == len({str(_label(value)) for value in values})
+        return _kind(value) if enough else _label(value)
+
+
+def _written(raw: Any, parsed: Any, key: str) -> Any:
+    """The value of a dotted key as it stands in the file, or else its default."""
+    for word in key.split("."):
+        raw = raw.get(word) if isinstance(raw, Mapping) else None
+        parsed = getattr(parsed, word, None)
+    return raw if raw is not None else "none" if parsed is None else getattr(parsed, "kind", parsed)
 
 
 def _short(key: str, every: set[str]) -> str:
@@ -104,6 +151,10 @@ def _short(key: str, every: set[str]) -> str:
     words = key.split(".")
     endings = (".".join(words[start:]) for start in range(len(words) - 1, -1, -1))
     return next((end for end in endings if sum(f".{other}".endswith(f".{end}") for other in every) == 1), key)
+
+
+def _kind(value: Any) -> Any:
+    return value["kind"] if isinstance(value, Mapping) and "kind" in value else _label(value)
 
 
 def _label(value: Any) -> Any:

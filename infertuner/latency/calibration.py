@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from infertuner.errors import CalibrationError
-from infertuner.latency import side_sections
 from infertuner.latency.fitted import ProfileLatency
-from infertuner.latency.fitting import fit_visits
-from infertuner.latency.fitting_polish import MIN_VISITS, polish
+from infertuner.latency.fitting import fit_visits, side_sections
 from infertuner.latency.machine import Protocol, Samples
+from infertuner.latency.measuring.plan import Plan, named
+from infertuner.latency.measuring.polish import MIN_VISITS, polish
+from infertuner.latency.measuring.protocol import Bench, Progress, Stopped, measure
+from infertuner.latency.measuring.sample_table import samples_csv
+from infertuner.latency.measuring.samples import Measurements, SampleFile
 from infertuner.latency.physics import SLACK, least_s
-from infertuner.latency.plan import Plan, named
 from infertuner.latency.profile import Calibration, save_calibration, write_atomically
-from infertuner.latency.protocol import Bench, Progress, Stopped, measure
-from infertuner.latency.sample_table import samples_csv
-from infertuner.latency.samples import Measurements, SampleFile
 from infertuner.units import format_seconds
 
 REFUSE_ABOVE, WARN_ABOVE = 0.10, 0.05

@@ -10,12 +10,12 @@ import numpy as np
 
 from infertuner.errors import ProfileError
 from infertuner.latency.fitted import ProfileLatency
-from infertuner.latency.fitting_polish import polish
+from infertuner.latency.measuring.polish import polish
+from infertuner.latency.measuring.sample_table import read_samples_csv
+from infertuner.latency.measuring.samples import Measurements
 from infertuner.latency.model import Chunk
 from infertuner.latency.points import Point
 from infertuner.latency.profile import NEXT_STEP, Calibration, load_calibration
-from infertuner.latency.sample_table import read_samples_csv
-from infertuner.latency.samples import Measurements
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Evidence:
 
 
 def gather(calibration: Calibration, measured: Measurements) -> Evidence:
-    """Hold the measurements against the profile's laws."""
-    law = ProfileLatency(calibration, name="this profile", refuse=False)
+    """Hold the measurements against the profile's laws; visits time the device, so the host's gap stays out."""
+    law = ProfileLatency(calibration.model_copy(update={"host_gap": None}), name="this profile", refuse=False)
     polished = polish(measured.visits)
     compared = zip(polished.points, polished.medians_s(), polished.half_widths(), strict=True)
     began_s = min(visit.at_s for visit in measured.visits)

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from infertuner.latency.extras import EXTRA_VISITS, LARGEST_COPY_BYTES, Extra
-from infertuner.latency.fitting_polish import MIN_VISITS
-from infertuner.latency.hardware_timing import WARM_S
+from infertuner.latency.hardware.timing import WARM_S
 from infertuner.latency.machine import Ceilings, Hardware
+from infertuner.latency.measuring.extras import EXTRA_VISITS, LARGEST_COPY_BYTES, Extra
+from infertuner.latency.measuring.plan import Plan
+from infertuner.latency.measuring.polish import MIN_VISITS
+from infertuner.latency.measuring.protocol import VISIT_S
 from infertuner.latency.models import DTYPE_BYTES
 from infertuner.latency.physics import least_s
-from infertuner.latency.plan import Plan
 from infertuner.latency.points import Point
-from infertuner.latency.protocol import VISIT_S
 
 CPU_PER_THREAD = Ceilings(read_bytes_per_s=12e9, flops_per_s=80e9)
 GPU = Ceilings(read_bytes_per_s=2e12, flops_per_s=400e12)

@@ -91,7 +91,8 @@ class StepNoise(Section):
     lag1: Annotated[float, Field(ge=0, lt=1)]
     """Correlation of one step with the next."""
     run_sd_ratio: NonNegative
-    """Standard deviation of the log of the level that a whole run shares: the drift that was removed."""
+    """Standard deviation of the log of the level that a whole run shares: that of the drift that was removed, by its
+    median absolute deviation, so that a disturbance of part of the run is not in it."""
     spike_rate: Annotated[float, Field(ge=0, lt=1)]
     """Share of steps that lie far above all others."""
     spike_quantiles: list[Annotated[float, Field(gt=0)]]

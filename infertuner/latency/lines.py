@@ -10,9 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-PS_PER_S = 10**12
+PS_PER_S: Final = 10**12
 
 
 class Stretch(NamedTuple):
@@ -23,6 +23,20 @@ class Stretch(NamedTuple):
     steps: int
 
 
+class Plain(NamedTuple):
+    """Where single iterations lie on one rising line and were measured: the usual case, to be had without searching."""
+
+    from_entries: int
+    to_entries: int
+    """The first KV entries beyond."""
+    at_0_ps: int
+    """What the line would say at 0 KV entries."""
+    slope_ps: int
+
+
+NOWHERE = Plain(0, 0, 0, 0)
+
+
 class DecodeLine:
     """Picoseconds of one decode iteration over the KV entries read by `batch_size` sequences together.
 
@@ -30,7 +44,7 @@ class DecodeLine:
     extrapolations, and the engine tells the latency model how many it took.
     """
 
-    __slots__ = ("_at_ps", "_slope_ps", "_starts", "batch_size", "high", "low")
+    __slots__ = ("_at_ps", "_slope_ps", "_starts", "batch_size", "high", "low", "plain")
 
     def __init__(self, batch_size: int, corners: Sequence[tuple[int, float]], low: int, high: int) -> None:
         """Straight lines through `corners` (KV entries, seconds), in rising order; going on in line beyond them.
@@ -44,21 +58,29 @@ class DecodeLine:
         pairs = pairwise(zip(self._starts, self._at_ps, strict=True))
         slopes = [round((after - before) / (end - start)) for (start, before), (end, after) in pairs]
         self._slope_ps = [*slopes, slopes[-1] if slopes else 0]
+        self.plain = NOWHERE
+        """Where the last `plain_at` was; batches that follow one another seldom leave it."""
 
     def step_ps(self, kv_entries: int) -> int:
         """Picoseconds of one iteration that reads `kv_entries`; at least 1."""
         i = bisect_right(self._starts, kv_entries, 1) - 1
         return max(1, self._at_ps[i] + self._slope_ps[i] * (kv_entries - self._starts[i]))
 
-    def straight(self, kv_entries: int, steps: int) -> tuple[int, int] | None:
-        """`first_ps` and `rise_ps` where `stretches` makes a single, rising one of these iterations; or None."""
+    def plain_at(self, kv_entries: int) -> Plain:
+        """The straight line there; it goes nowhere (from 0 to 0) where it falls or was not measured."""
         starts = self._starts
         i = bisect_right(starts, kv_entries, 1) - 1
         slope_ps = self._slope_ps[i]
-        if slope_ps < 0 or (i + 1 < len(starts) and kv_entries + (steps - 1) * self.batch_size >= starts[i + 1]):
-            return None
-        first_ps = self._at_ps[i] + slope_ps * (kv_entries - starts[i])
-        return (first_ps, slope_ps * self.batch_size) if first_ps > 0 else None
+        at_0_ps = self._at_ps[i] - slope_ps * starts[i]
+        low, high = self.low, self.high + 1
+        if i:
+            low = max(low, starts[i])
+        if i + 1 < len(starts):
+            high = min(high, starts[i + 1])
+        if slope_ps < 0 or at_0_ps + slope_ps * kv_entries < 1 or not low <= kv_entries < high:
+            low = high = 0
+        self.plain = Plain(kv_entries if low < high else 0, high, at_0_ps, slope_ps)
+        return self.plain
 
     def stretches(self, kv_entries: int, steps: int) -> Iterator[Stretch]:
         """`steps` iterations from `kv_entries` on, cut where the straight line bends; equal to as many `step_ps`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from infertuner.errors import CalibrationError
@@ -16,17 +17,19 @@ from infertuner.latency.calibration import (
 )
 from infertuner.latency.evidence import load_samples
 from infertuner.latency.machine import Samples
-from infertuner.latency.plan import Plan
+from infertuner.latency.measuring.plan import Plan
+from infertuner.latency.measuring.protocol import Stopped
+from infertuner.latency.measuring.sample_table import samples_csv
+from infertuner.latency.measuring.samples import Measurements
 from infertuner.latency.profile import Calibration, load_calibration, save_calibration, write_atomically
-from infertuner.latency.protocol import Stopped
-from infertuner.latency.sample_table import samples_csv
-from infertuner.latency.samples import Measurements
 
 
 def merge(profiles: Sequence[Path], out: Path | None) -> Outcome:
     """Fit the samples of these profiles together and write one profile; refuses what was not measured alike."""
     if out is None or len(profiles) < 2:
         raise CalibrationError("--merge: name two profiles or more, and the new one with --out")
+    if len({path.resolve() for path in profiles}) < len(profiles):
+        raise CalibrationError("--merge: a profile is named twice, and its samples would count twice; name it once")
     loaded = [load_calibration(path) for path in profiles]
     first = loaded[0]
     for path, other in zip(profiles[1:], loaded[1:], strict=True):
@@ -39,6 +42,8 @@ def merge(profiles: Sequence[Path], out: Path | None) -> Outcome:
             raise CalibrationError(f"--merge: {path} shares no point with the others, so their levels cannot be tied")
         pooled.visits += measured.visits
         pooled.extras += measured.extras
+    fitted = {replace(visit.point, role="holdout") for visit in pooled.visits if visit.point.role == "fit"}
+    pooled.visits = [visit for visit in pooled.visits if visit.point not in fitted]  # one run's held out, another's fit
     runs = [one.run_here() for one in loaded]
     plan = Plan(
         hardware=first.hardware.model_copy(update={"ceilings": None}),

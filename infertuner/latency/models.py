@@ -124,6 +124,8 @@ def shape_config(text: str) -> ModelConfig:
         key, _, value = item.partition("=")
         if key.strip() not in SHAPE_KEYS:
             raise CalibrationError(f"--shape: {key.strip()!r} is not a size; choose from {', '.join(SHAPE_KEYS)}")
+        if key.strip() in sizes:
+            raise CalibrationError(f"--shape: {key.strip()} is given twice; keep one")
         if not value.strip().isdecimal() or int(value) < 1:
             raise CalibrationError(f"--shape: {key.strip()} is {value.strip()!r}; write a whole number above 0")
         sizes[key.strip()] = int(value)

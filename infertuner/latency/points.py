@@ -195,14 +195,14 @@ def _log_distance(one: tuple[int, ...], other: tuple[int, ...]) -> float:
 
 
 def _holdout_points(limits: Limits, rng: random.Random) -> list[Point]:
-    """Random points inside the box, measured like the others and never fitted."""
-    longest = limits.max_context_tokens
+    """Random points inside the box, off the grid of batch sizes too, measured like the others and never fitted."""
+    longest, smallest, largest = limits.max_context_tokens, min(limits.batch_sizes), max(limits.batch_sizes)
     points = [
-        Point("decode", rng.choice(limits.batch_sizes), 1, _log_uniform(1, longest, rng) - 1, "holdout")
+        Point("decode", _log_uniform(smallest, largest, rng), 1, _log_uniform(1, longest, rng) - 1, "holdout")
         for _ in range(10)
     ]
     for index in range(10):
-        batch_size = rng.choice(limits.batch_sizes)
+        batch_size = _log_uniform(smallest, largest, rng)
         new = _log_uniform(2, min(longest // 2, limits.max_batch_tokens // batch_size), rng)
         cached = _log_uniform(longest // 64, longest - new, rng) if index % 2 else 0
         points.append(Point("prefill", batch_size, new, cached, "holdout"))

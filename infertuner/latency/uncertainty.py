@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from infertuner.latency.law_sections import Fitted, StepNoise
 from infertuner.latency.noise import NoiseRing
+from infertuner.sources.requests import Floats
 
-Floats = NDArray[np.float64]
 RING = 65_536
 """Iterations after which noise repeats."""
 UNIT = 1000

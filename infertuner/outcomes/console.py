@@ -11,7 +11,6 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from infertuner.outcomes.statistics import Interval
 from infertuner.units import format_number, format_seconds
@@ -34,11 +33,12 @@ def print_table(title: str, rows: Rows | pd.DataFrame, console: Console) -> None
     names = list(rows[0]) if rows else []
     cells = [[format_cell(name, row[name]) for name in names] for row in rows]
     is_text = [any(isinstance(row[name], str) for row in rows) for name in names]
-    table = _table(title, console, zip(names, is_text, strict=True), cells)
+    table = _table(console, zip(names, is_text, strict=True), cells)
     if rows and _width(table, console) > console.width:
         first, *others = zip(names, *cells, strict=True)
-        turned = _table(title, console, zip(first, [True] + [False] * len(rows), strict=True), others)
+        turned = _table(console, zip(first, [True] + [False] * len(rows), strict=True), others)
         table = min(table, turned, key=lambda candidate: _width(candidate, console))
+    console.print(title, markup=False, highlight=False, style="italic")
     console.print(table, markup=False, highlight=False)
 
 
@@ -47,9 +47,9 @@ def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum
 
 
-def _table(title: str, console: Console, columns: Iterable[tuple[str, bool]], cells: Iterable[Sequence[str]]) -> Table:
+def _table(console: Console, columns: Iterable[tuple[str, bool]], cells: Iterable[Sequence[str]]) -> Table:
     """A table of formatted cells; columns are (heading, whether they hold text)."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE if console.is_terminal else None)
+    table = Table(box=box.SIMPLE if console.is_terminal else None)
     for heading, is_text in columns:
         table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
     for row in cells:

@@ -13,6 +13,7 @@ from infertuner.outcomes.segments import OverTime, over_time
 from infertuner.outcomes.statistics import Interval
 from infertuner.records import Records
 from infertuner.sources.requests import Floats
+from infertuner.units import format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,8 @@ def draw_engines(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> 
             if heights.any():
                 left.barh(places, heights, 0.6, left=bottom, color=colour, label=part.replace("_", " "))
             bottom += heights
+        for place, total_s in zip(places, bottom, strict=True):
+            left.annotate(format_seconds(total_s), (total_s, place), (4, 0), textcoords="offset points", va="center")
         left.set_title("Mean time to first token")
         left.set_xlabel("s")
         gaps = [("itl_p50_s", "median"), ("itl_mean_s", "mean"), ("itl_p95_s", "p95"), ("itl_p99_s", "p99")]
@@ -51,6 +54,8 @@ def draw_engines(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> 
         for axes in (left, middle, right):
             axes.set_yticks(places, labels if axes is left else [""] * len(labels))
             axes.set_ylim(len(shown) - 0.5, -0.5)
+            axes.margins(x=0.08)
+            axes.autoscale_view()
             axes.set_xlim(left=0)
             axes.grid(visible=False, axis="y")
         left.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)

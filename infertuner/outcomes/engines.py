@@ -7,7 +7,7 @@ import numpy as np
 from infertuner.outcomes.fleet import present_s
 from infertuner.outcomes.segments import Gaps, durations, first_durations_s, instants, kv_growth_blocks, stood_still
 from infertuner.outcomes.window import PERCENTILES, Metrics, Window, carried_percentiles, finished, mean, view
-from infertuner.records import Records
+from infertuner.records import Records, Status
 from infertuner.sources.requests import Floats
 
 ITL = ("itl_mean_s", *(f"itl_p{q}_s" for q in PERCENTILES))
@@ -18,7 +18,7 @@ TOLERANCE_S = 1e-9
 def measured_engines(records: Records, window: Window) -> Metrics:
     """Gaps, batches, work and memory of all GPUs; what one kind of batching cannot answer is None."""
     continuous = len(records.segments.gpu_id) > 0
-    busy_s = _busy_s(records, window) if continuous else _static_busy_s(records, window)
+    busy_s = _busy_s(records, window) + _static_busy_s(records, window)
     present = present_s(records, window)
     present_total_s = float(present.sum())
     return {
@@ -42,15 +42,17 @@ def _batches(records: Records, window: Window) -> Metrics:
 def _iterations(records: Records, window: Window) -> Metrics:
     """One walk over the iterations that lie within the window; only rows that it cuts are asked for instants."""
     segments = records.segments
-    decodes, sequences = view(segments.decodes), view(segments.decodes) + view(segments.prefills)
+    decodes = view(segments.decodes)
+    sequences = decodes + view(segments.prefills)
     started_at_s, ended_at_s = view(segments.started_at_s), view(segments.ended_at_s)
     last_s = window.until_s + TOLERANCE_S
     whole = (started_at_s >= window.since_s) & (ended_at_s <= last_s)
     gaps = Gaps()
+    count = members = 0
     for part in durations(records, np.flatnonzero(whole)):
         gaps.add(part.duration_s, part.repeat(decodes))
-    count = int(view(segments.iterations)[whole].sum())
-    members = int((sequences * view(segments.iterations))[whole].sum())
+        count += int(part.lengths.sum())
+        members += int((sequences[part.rows] * part.lengths).sum())
     cut = ~whole & (ended_at_s > window.since_s) & (started_at_s < window.until_s)
     for part, began_at_s in instants(records, np.flatnonzero(cut)):
         inside = (began_at_s >= window.since_s) & (began_at_s + part.duration_s <= last_s)
@@ -90,14 +92,16 @@ def _busy_s(records: Records, window: Window) -> float:
 def _static_busy_s(records: Records, window: Window) -> float:
     """GPU seconds spent on batches within the window.
 
-    The batch that the horizon cuts short has no row of its own, but its members have started and not finished.
+    The batch that the horizon cuts short has no row of its own, but its members have started and not ended.
     """
     steps, requests = records.steps, records.requests
     start_s = view(steps.started_at_s)
     end_s = start_s + view(steps.fetch_s) + view(steps.prefill_s) + view(steps.decode_s)
     started_at_s = view(requests.started_at_s)
-    cut = ~np.isnan(started_at_s) & ~finished(records)
-    _, one_each = np.unique(view(requests.gpu_id)[cut], return_index=True)
+    gpu_id = view(requests.gpu_id)
+    static = np.asarray(records.kv_blocks or [0] * records.num_gpus)[gpu_id] == 0
+    cut = static & ~np.isnan(started_at_s) & ~finished(records) & (view(requests.status) == Status.UNFINISHED)
+    _, one_each = np.unique(gpu_id[cut], return_index=True)
     cut_start_s = started_at_s[cut][one_each]
     cut_end_s = np.full_like(cut_start_s, records.ended_at_s)
     return float(window.overlap_s(start_s, end_s).sum() + window.overlap_s(cut_start_s, cut_end_s).sum())

@@ -40,7 +40,12 @@ class Part(NamedTuple):
 
 
 def durations(records: Records, rows: Ints, block: int = BLOCK) -> Iterator[Part]:
-    """Every iteration of `rows`, at most `block` at a time."""
+    """Every iteration of `rows`, at most `block` of them and of rows at a time."""
+    for low in range(0, len(rows), block):
+        yield from _durations(records, rows[low : low + block], block)
+
+
+def _durations(records: Records, rows: Ints, block: int) -> Iterator[Part]:
     segments, ring = records.segments, np.asarray(records.noise_permille) / 1000
     counts, number = view(segments.iterations)[rows], view(segments.iteration)
     first_s, rise_s = view(segments.first_s), view(segments.rise_s)
@@ -128,35 +133,58 @@ def stood_still(records: Records) -> tuple[Ints, Floats, Ints]:
     """Where sequences stood still for whole prefills: rows, seconds before their first iteration, sequences concerned.
 
     An engine that prefills first runs iterations of nothing but prompts while answers wait, so the next gap is longer
-    than its iteration. Of the D sequences that then decode, the last prompts have not waited, those before them since
-    their own prefill, and whoever decoded before since that. Where prompts share iterations with decodes, no more
-    sequences decode next than the last such iteration prefilled, and nothing is found.
+    than its iteration. Those that decode next are the oldest: first those that decoded before, who have waited since,
+    then those of each prefill, who have waited since its end; without those that were done or preempted there.
     """
     segments = records.segments
     order = np.lexsort((view(segments.started_at_s), view(segments.gpu_id)))
     gpu_id, decodes = view(segments.gpu_id)[order], view(segments.decodes)[order]
     started_at_s, ended_at_s = view(segments.started_at_s)[order], view(segments.ended_at_s)[order]
-    bare = np.flatnonzero(decodes == 0)
-    decoding = np.flatnonzero(decodes > 0)
+    stay = decodes + _joined(records, gpu_id, ended_at_s)
+    bare, decoding = np.flatnonzero(decodes == 0), np.flatnonzero(decodes > 0)
     place = np.searchsorted(decoding, bare)
     kept = place < decoding.size
     bare, after = bare[kept], decoding[np.minimum(place[kept], decoding.size - 1)]
     same = gpu_id[bare] == gpu_id[after]
     bare, after = bare[same], after[same]
-    prompts = view(segments.prefills)[order][bare]
-    total = np.cumsum(prompts)
-    last = np.searchsorted(after, after, side="right") - 1
-    later = total[last] - total
-    new = np.clip(decodes[after] - later, 0, prompts)
     first = np.flatnonzero(np.diff(after, prepend=-1))
     before = bare[first] - 1
-    older = np.maximum(decodes[after[first]] - later[first] - prompts[first], 0)
-    older = np.where((before >= 0) & (gpu_id[before] == gpu_id[bare[first]]), older, 0)
+    goes_on = (
+        (before >= 0) & (gpu_id[before] == gpu_id[bare[first]]) & (ended_at_s[before] == started_at_s[bare[first]])
+    )
+    older = np.where(goes_on, np.minimum(stay[before], decodes[after[first]]), 0)
+    group = np.searchsorted(first, np.arange(bare.size), side="right") - 1
+    total = np.cumsum(stay[bare])
+    earlier = total - stay[bare] - (total - stay[bare])[first][group] + older[group]
+    new = np.clip(decodes[after] - earlier, 0, np.maximum(stay[bare], 0))
     rows = np.concatenate((after, after[first]))
     since_s = np.concatenate((ended_at_s[bare], ended_at_s[before]))
-    sequences = np.concatenate((np.where(later > 0, new, 0), older))
-    found = sequences > 0
+    sequences = np.concatenate((new, older))
+    found = (sequences > 0) & (started_at_s[rows] > since_s)
     return order[rows[found]], (started_at_s[rows] - since_s)[found], sequences[found]
+
+
+def _joined(records: Records, gpu_id: Ints, ended_at_s: Floats) -> Ints:
+    """Prompts complete at the end of each row less sequences done or preempted there, rows in order of GPU and time."""
+    requests, stalls = records.requests, records.stalls
+    on = view(requests.gpu_id)
+    everywhere = np.concatenate((on, on[view(stalls.request_id)]))
+    joined = np.zeros(len(gpu_id), dtype=np.int64)
+    for sign, whole_s, stalled_s in (
+        (1, requests.first_token_at_s, stalls.next_token_at_s),
+        (-1, requests.finished_at_s, stalls.last_token_at_s),
+    ):
+        at_s = np.concatenate((view(whole_s), view(stalled_s)))
+        by_gpu = np.lexsort((at_s, everywhere))
+        at_s, places = at_s[by_gpu], everywhere[by_gpu]
+        for gpu in np.unique(gpu_id):
+            low, high = np.searchsorted(gpu_id, (gpu, gpu + 1))
+            here_s = at_s[slice(*np.searchsorted(places, (gpu, gpu + 1)))]
+            ends_s = ended_at_s[low:high]
+            joined[low:high] += sign * (
+                np.searchsorted(here_s, ends_s, "right") - np.searchsorted(here_s, ends_s, "left")
+            )
+    return joined
 
 
 @dataclass(frozen=True)
@@ -208,6 +236,6 @@ def over_time(records: Records, edges_s: Floats, block: int = BLOCK) -> OverTime
 def kv_growth_blocks(records: Records) -> Floats:
     """Blocks that the decodes of each row came to need between its first iteration and its last, shape (rows,)."""
     segments = records.segments
-    tokens = view(segments.decodes) * (view(segments.iterations) - 1)
-    grown: Floats = tokens / records.kv_block_tokens if records.kv_block_tokens else np.zeros(len(tokens))
+    tokens = view(segments.decodes).astype(np.int64) * (view(segments.iterations) - 1)
+    grown: Floats = tokens / np.asarray(records.kv_block_tokens, dtype=np.float64)[view(segments.gpu_id)]
     return grown

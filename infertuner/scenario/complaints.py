@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,15 @@ Step = str | int
 LONGEST_VALUE = 60
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+_MAPPING = "must be a mapping of keys, such as {kind: ...}"
+_DEMANDS = {
+    "union_tag_not_found": "must have the key 'kind'",
+    "dataclass_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": "must be a mapping of keys",
+    "list_type": "must be a list",
+    "too_short": "must not be empty",
+}
 _BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
     "greater_than": ("more than", "gt"),
@@ -33,8 +43,8 @@ def _locate(loc: Sequence[Step], raw: Any, schema: dict[str, Any]) -> tuple[list
     """`loc` without the union tags pydantic puts in, and the schema of the mapping that holds its last step."""
     path: list[Step] = []
     here, at, holder = _resolve(schema, raw, schema), raw, schema
-    for step in loc:
-        if isinstance(at, dict) and step not in at and step == at.get("kind"):
+    for step, after in itertools.zip_longest(loc, loc[1:]):
+        if isinstance(at, dict) and step == at.get("kind") and (step not in at or step == after):
             continue
         path.append(step)
         holder = here
@@ -68,7 +78,8 @@ def _describe(problem: Any, path: list[Step], holder: dict[str, Any]) -> str:
     if kind in _UNKNOWN_KEY:
         return f"{where}: unknown key{_of_kind(holder)}; {_suggest(str(path[-1]), list(known))}"
     if kind in _MISSING:
-        return f"{where}: missing{_of_kind(holder)}. {known.get(path[-1], {}).get('description', '')}".rstrip(". ")
+        told = " ".join(known.get(path[-1], {}).get("description", "").split())
+        return f"{where}: missing{_of_kind(holder)}. {told}".rstrip(". ")
     if kind == "union_tag_invalid":
         choices = [name.strip(" '") for name in context["expected_tags"].split(",")]
         return f"{where}.kind: {context['tag']!r} is not known; {_suggest(context['tag'], choices)}"
@@ -90,8 +101,8 @@ def _what_is_wrong(problem: Any, context: dict[str, Any]) -> str:
         return f"must be {words} {context[bound]:g}"
     if kind == "literal_error":
         return f"must be {context['expected']}"
-    if kind == "union_tag_not_found":
-        return "must have the key 'kind'"
+    if kind in _DEMANDS:
+        return _DEMANDS[kind]
     if kind == "value_error":
         return str(context["error"])
     return f"{problem['msg'][0].lower()}{problem['msg'][1:]}"

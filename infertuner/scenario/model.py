@@ -56,8 +56,15 @@ class Scenario:
                 "cluster.batcher: kind 'published' holds the GPU for the request it is about to run, so with a cache "
                 "it needs cache.fetch_occupies_gpu: true"
             )
-        if self.cluster.batcher.kind in ("continuous", "prefill_first") and self.cache:
-            raise ValueError(
-                f"cache: two-level caches serve static batches; kind {self.cluster.batcher.kind!r} keeps its own KV "
-                "blocks (enable_prefix_caching), so remove cache"
-            )
+        if self.cache:
+            for kind in self.cluster.kinds():
+                if kind.batcher.kind in ("continuous", "prefill_first"):
+                    raise ValueError(
+                        f"cache: two-level caches serve static batches; kind {kind.batcher.kind!r} keeps its own KV "
+                        "blocks (enable_prefix_caching), so remove cache"
+                    )
+            if self.cluster.changes:
+                raise ValueError(
+                    "cache: two-level caches belong to GPUs that stay; remove cluster.outages and cluster.autoscaler, "
+                    "or use batcher kind 'continuous', whose prefix cache is lost with its GPU"
+                )

@@ -103,7 +103,8 @@ class _Source:
             return kind.validate_python(raw, context={"folder": self.folder})
         except ValidationError as error:
             path, complaint = complain(error, raw, kind.json_schema())
-            raise ScenarioError(f"{self._place([*under, *path])}: {'.'.join((*under, ''))}{complaint}") from None
+            key = "".join(f"{step}{'.' if path else ': '}" for step in under)
+            raise ScenarioError(f"{self._place([*under, *path])}: {key}{complaint}") from None
 
     def variants(self, arms: Any) -> list[dict[str, Any]]:
         """The entries of `arms`; one that changes nothing where there are none."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappush
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from simpy import Environment, Timeout
 
 from infertuner.sources.requests import Floats, Ints
 
-FS_PER_S = 10**15
-FS_PER_PS = 1000
-FS_PER_NS = 10**6
+FS_PER_S: Final = 10**15
+FS_PER_PS: Final = 1000
+FS_PER_NS: Final = 10**6
 CLIENTS = 0
 """Rank of what comes from outside; SimPy's own processes have 1."""
 FIRST_GPU = 2

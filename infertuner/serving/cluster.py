@@ -12,7 +12,7 @@ from infertuner.parts import Count, CountOrZero, Seconds, part
 from infertuner.serving.autoscaler import Threshold
 from infertuner.serving.batchers import AnyBatcher
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
-from infertuner.serving.outages import AnyOutages, PlannedOutages
+from infertuner.serving.outages import AnyOutages, PlannedOutages, RandomOutages
 from infertuner.serving.routers.kinds import AnyRouter
 
 Batcher: TypeAlias = Annotated[AnyBatcher | Continuous | PrefillFirst, Field(discriminator="kind")]
@@ -75,12 +75,7 @@ class Cluster:
             raise ValueError(
                 "batcher: kind 'fixed' may wait for ever for a batch; with outages or an autoscaler use 'timeout'"
             )
-        if isinstance(self.outages, PlannedOutages):
-            for event in self.outages.events:
-                if event.gpu_id >= self.most_gpus:
-                    raise ValueError(
-                        f"outages.events: gpu_id is {event.gpu_id}, must be below the {self.most_gpus} GPUs there are"
-                    )
+        self._refuse_outages(kinds)
         if self.router.kind == "least_kv":
             for kind in kinds:
                 if not isinstance(kind.batcher, Continuous | PrefillFirst):
@@ -88,6 +83,24 @@ class Cluster:
                         f"router: kind 'least_kv' compares KV blocks and batcher kind '{kind.batcher.kind}' has none; "
                         "use least_outstanding, or batcher kind 'continuous'"
                     )
+
+    def _refuse_outages(self, kinds: list[GpuKind]) -> None:
+        """Of GPUs that are not there, or so often that none would ever serve."""
+        if isinstance(self.outages, PlannedOutages):
+            for event in self.outages.events:
+                if event.gpu_id >= self.most_gpus:
+                    raise ValueError(
+                        f"outages.events: gpu_id is {event.gpu_id}, must be below the {self.most_gpus} GPUs there are"
+                    )
+        elif isinstance(self.outages, RandomOutages):
+            slowest_s = max(kind.startup_s for kind in kinds)
+            if self.autoscaler is not None:
+                slowest_s = max(slowest_s, self.autoscaler.startup_s)
+            if self.outages.mean_uptime_s <= slowest_s:
+                raise ValueError(
+                    f"outages.mean_uptime_s: is {self.outages.mean_uptime_s:g} s, must be more than the "
+                    f"{slowest_s:g} s that a GPU takes to start up, or it may never serve"
+                )
 
     @property
     def first_gpus(self) -> int:
@@ -103,6 +116,12 @@ class Cluster:
     def changes(self) -> bool:
         """Whether GPUs come or go during the run."""
         return self.outages is not None or self.autoscaler is not None
+
+    @property
+    def apart(self) -> bool:
+        """Whether no GPU concerns another: all iterate, none leaves, and requests alone say who gets them."""
+        engines = all(isinstance(kind.batcher, Continuous | PrefillFirst) for kind in self.kinds())
+        return engines and not self.changes and not self.router.looks_at_gpus
 
     def kinds(self) -> list[GpuKind]:
         """What every GPU there may ever be is like, by its number."""

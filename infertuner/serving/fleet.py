@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from simpy import Event
@@ -43,9 +45,13 @@ class Fleet:
         self._blocks = records.asked.blocks
         self._startup_s = [kind.startup_s for kind in cluster.kinds()]
         self._router = fresh(cluster.router)
+        self.route = self._router.choose
+        """Where a request goes, for GPUs that run apart."""
         self._autoscaler = fresh(cluster.autoscaler) if cluster.autoscaler else None
         self._requests = records.requests
         self._state = [GpuState.DOWN] * cluster.most_gpus
+        self._changes = [0] * cluster.most_gpus
+        """How often each GPU's state has changed: who waits for a GPU learns by it whether something came between."""
         self._returning = 0
         """GPUs that are down and will be back."""
         self._emptied: dict[int, Event] = {}
@@ -118,7 +124,10 @@ class Fleet:
             self._fail(self._held.popleft())
 
     def _fail(self, request: Request) -> None:
-        self._requests.status[request.request_id] = Status.FAILED
+        row, requests = request.request_id, self._requests
+        requests.status[row] = Status.FAILED
+        if requests.first_token_at_s[row] > self._clock.now_s:  # a static batch knows it before it is out
+            requests.first_token_at_s[row] = math.nan
         self._ended(request)
 
     # What a router may ask.
@@ -138,23 +147,30 @@ class Fleet:
     # GPUs that come and go.
 
     def _suffer(self, outages: Iterable[Outage]) -> Steps:
-        for outage in outages:
-            yield self._clock.wait_until_s(outage.at_s)
-            state = self._state[outage.gpu_id]
-            if outage.drained and state is GpuState.SERVING:
-                self._clock.process(self._drain(outage.gpu_id, outage.down_s))
-            elif not outage.drained and state in (GpuState.SERVING, GpuState.DRAINING):
-                self._kill(outage.gpu_id, outage.down_s)
+        """What fails together fails before anything is retried. A GPU that is down already stays as it is."""
+        for at_s, struck in groupby(outages, key=attrgetter("at_s")):
+            yield self._clock.wait_until_s(at_s)
+            lost: list[Request] = []
+            for _, gpu_id, down_s, drained in struck:
+                state = self._state[gpu_id]
+                if drained and state is GpuState.SERVING:
+                    self._drain(gpu_id, down_s)
+                elif state is GpuState.STARTING or (state is not GpuState.DOWN and not drained):
+                    lost += self._kill(gpu_id, down_s)
+            self._retry(lost)
 
-    def _kill(self, gpu_id: int, down_s: float) -> None:
-        """The GPU is gone with all it holds; what may be retried goes to the head of the line, oldest first."""
+    def _kill(self, gpu_id: int, down_s: float) -> list[Request]:
+        """The GPU is gone; what it held."""
         if self._state[gpu_id] is GpuState.SERVING:
             self._router.leave(gpu_id)
         self._emptied.pop(gpu_id, None)  # whoever was draining it need not wait any more
         self._go(gpu_id, down_s)
-        lost = sorted(self._gpus[gpu_id].kill(), key=lambda request: request.request_id)
+        return self._gpus[gpu_id].kill()
+
+    def _retry(self, lost: list[Request]) -> None:
+        """What may be retried goes to the head of the line, oldest first."""
         retries, again = self._requests.retries, list[Request]()
-        for request in lost:
+        for request in sorted(lost, key=attrgetter("request_id")):
             if retries[request.request_id] == self._cluster.max_retries:
                 self._fail(request)
             else:
@@ -164,17 +180,24 @@ class Fleet:
         self._held.extendleft(reversed(again))
         self._dispatch(self._clock.now_s)
 
-    def _drain(self, gpu_id: int, down_s: float) -> Steps:
+    def _drain(self, gpu_id: int, down_s: float) -> None:
         """Send it nothing more, and let it go when it is empty."""
         self._router.leave(gpu_id)
         self._note(gpu_id, GpuState.DRAINING)
         self._gpus[gpu_id].drain()
+        emptied = self._clock.event()
         if self._gpus[gpu_id].outstanding:
-            self._emptied[gpu_id] = emptied = self._clock.event()
-            yield emptied
-        self._gpus[gpu_id].kill()
-        self._go(gpu_id, down_s)
-        self._dispatch(self._clock.now_s)
+            self._emptied[gpu_id] = emptied
+        else:
+            emptied.succeed()
+        self._clock.process(self._let_go(gpu_id, down_s, emptied))
+
+    def _let_go(self, gpu_id: int, down_s: float, emptied: Event) -> Steps:
+        yield emptied
+        if self._state[gpu_id] is GpuState.DRAINING:  # and did not die at this instant
+            self._gpus[gpu_id].kill()
+            self._go(gpu_id, down_s)
+            self._dispatch(self._clock.now_s)
 
     def _go(self, gpu_id: int, down_s: float) -> None:
         self._note(gpu_id, GpuState.DOWN)
@@ -183,17 +206,21 @@ class Fleet:
             self._clock.process(self._return(gpu_id, down_s))
 
     def _return(self, gpu_id: int, down_s: float) -> Steps:
+        change = self._changes[gpu_id]
         yield self._clock.wait_s(down_s)
         self._returning -= 1
-        if self._state[gpu_id] is GpuState.DOWN:  # nobody else has started it meanwhile
+        if self._changes[gpu_id] == change:  # nobody else has started it meanwhile
             yield from self._come(gpu_id, self._startup_s[gpu_id])
 
     def _come(self, gpu_id: int, startup_s: float) -> Steps:
         """Start up, and take requests when that is done."""
         self._note(gpu_id, GpuState.STARTING)
+        change = self._changes[gpu_id]
         yield self._clock.wait_s(startup_s)
+        if self._changes[gpu_id] != change:
+            return
         self._gpus[gpu_id].start(0.0)
-        if self._last_request:
+        if self._last_request and not self._held:
             self._gpus[gpu_id].drain()
         self._note(gpu_id, GpuState.SERVING)
         self._router.join(gpu_id)
@@ -212,8 +239,9 @@ class Fleet:
             serving = [gpu_id for gpu_id in here if self._state[gpu_id] is GpuState.SERVING]
             if wanted < len(here) and len(serving) > 1:
                 idlest = min(serving, key=lambda gpu_id: (self._gpus[gpu_id].outstanding, -gpu_id))
-                self._clock.process(self._drain(idlest, math.inf))
+                self._drain(idlest, math.inf)
 
     def _note(self, gpu_id: int, state: GpuState) -> None:
         self._state[gpu_id] = state
+        self._changes[gpu_id] += 1
         self._records.fleet.note(gpu_id, self._clock.now_s, state)

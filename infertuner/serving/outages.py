@@ -59,16 +59,18 @@ class RandomOutages:
 
     kind: Literal["random"]
     mean_uptime_s: PositiveSeconds
-    """Mean time a GPU is up between a start and its next failure, exponentially distributed."""
+    """Mean time from when a failed GPU begins to start up to its next failure, exponentially distributed; more than
+    startup_s."""
     mean_down_s: PositiveSeconds
     """Mean time until a failed GPU starts up again, exponentially distributed."""
 
     def begin(self, num_gpus: int, streams: Streams) -> Iterator[Outage]:
-        """Outages in order of time, without end; start-up time counts as up here."""
-        rng = streams.get("outages")
-        fails_at_s = rng.exponential(self.mean_uptime_s, num_gpus)
+        """Outages in order of time, without end. Those of a GPU are the same however many others there are."""
+        rngs = [streams.get(f"outages {gpu_id}") for gpu_id in range(num_gpus)]
+        fails_at_s = np.array([rng.exponential(self.mean_uptime_s) for rng in rngs])
         while True:
             gpu_id = int(np.argmin(fails_at_s))
+            rng = rngs[gpu_id]
             at_s, down_s = float(fails_at_s[gpu_id]), float(rng.exponential(self.mean_down_s))
             yield Outage(at_s, gpu_id, down_s, drained=False)
             fails_at_s[gpu_id] = at_s + down_s + rng.exponential(self.mean_uptime_s)

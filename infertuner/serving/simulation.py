@@ -15,6 +15,7 @@ from infertuner.errors import ScenarioError
 from infertuner.latency.model import LatencyModel
 from infertuner.parts import fresh
 from infertuner.records import CacheSizeColumns, Records, RequestColumns, StepColumns
+from infertuner.serving.apart import Apart
 from infertuner.serving.clock import CLIENTS, FS_PER_NS, Call, Clock, client_ns, femtoseconds
 from infertuner.serving.cluster import Cluster, GpuKind
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
@@ -22,6 +23,7 @@ from infertuner.serving.continuous.engine import ContinuousGpu
 from infertuner.serving.continuous.scheduler import ENDLESS
 from infertuner.serving.fleet import Fleet
 from infertuner.serving.gpu import Gpu
+from infertuner.serving.own_clock import NEVER_FS
 from infertuner.serving.prefix_cache import PrefixCache
 from infertuner.serving.request import Request
 from infertuner.serving.static import StaticGpu, Steps
@@ -49,7 +51,8 @@ class Simulation:
         """Build, and start nothing.
 
         latency: of the GPUs that bring none of their own. streams: randomness of outages and of those others.
-        max_jump: iterations of a continuous batch that may be one event; 1 walks them, to the same results.
+        max_jump: iterations of a continuous batch that may be one event; 1 walks them, and on the common clock even
+        where GPUs could run apart, to the same results.
         """
         self._asked, self._cluster, self._progress = asked, cluster, progress
         self._streams = streams or Streams(0)
@@ -73,21 +76,21 @@ class Simulation:
         self._all_ended = self._clock.event()
         self._sent, self._ended, self._last_end_at_s = 0, 0, 0.0
         self._remote = Lru(cache.remote_entries if cache else None)
+        apart = max_jump > 1 and cluster.apart and isinstance(asked.pacing, OpenLoop)
+        self._apart = Apart() if apart else None
         gpus: list[Gpu] = []
         self._fleet = Fleet(clock=self._clock, cluster=cluster, gpus=gpus, records=self._records, ended=self._note_end)
+        self._gpus = gpus
         gpus.extend(self._gpu(gpu_id, kind, cache, max_jump) for gpu_id, kind in enumerate(cluster.kinds()))
 
     def run(self, horizon_s: float | None = None) -> Records:
         """Let the clock run until every request has ended, or until the horizon."""
         outages = self._cluster.outages
         self._fleet.start(outages.begin(self._cluster.first_gpus, self._streams) if outages else None)
-        self._start_clients()
-        if horizon_s is not None:
-            self._clock.run(until=femtoseconds(horizon_s))
-        elif self._cluster.changes:
-            self._clock.run(until=self._all_ended)
+        if self._apart is not None:
+            self._run_apart(self._apart, NEVER_FS if horizon_s is None else femtoseconds(horizon_s))
         else:
-            self._clock.run()
+            self._run_together(horizon_s)
         self._fleet.stop()
         if horizon_s is None and self._ended < self._total:
             raise ScenarioError(
@@ -99,11 +102,31 @@ class Simulation:
             self._forget_after(horizon_s)
         records = self._records
         records.ended_at_s = self._last_end_at_s if horizon_s is None else horizon_s
-        records.events = self._clock.events
         records.outside_calls = sum(model.outside_calls for model in (self._latency, *self._others.values()))
         if self._latency.noise is not None:
             records.noise_permille = self._latency.noise.permille
         return records
+
+    def _run_apart(self, apart: Apart, until_fs: int) -> None:
+        apart.run(
+            self._gpus,
+            self._asked,
+            self._requests,
+            route=self._fleet.route,
+            report=self._report,
+            until_fs=until_fs,
+        )
+        self._ended, self._last_end_at_s, self._records.events = apart.ended, apart.last_end_at_s, apart.events
+
+    def _run_together(self, horizon_s: float | None) -> None:
+        self._start_clients()
+        if horizon_s is not None:
+            self._clock.run(until=femtoseconds(horizon_s))
+        elif self._cluster.changes:
+            self._clock.run(until=self._all_ended)
+        else:
+            self._clock.run()
+        self._records.events = self._clock.events
 
     def _forget_after(self, horizon_s: float) -> None:
         """A running batch's first token is known before it is out; beyond the horizon it never comes out."""
@@ -114,15 +137,19 @@ class Simulation:
         latency = self._latency_of(kind)
         if isinstance(kind.batcher, Continuous | PrefillFirst):
             self._records.kv_blocks.append(kind.batcher.usable_blocks)
+            self._records.kv_block_tokens.append(kind.batcher.block_size)
+            own = self._apart.new_clock() if self._apart is not None else None
             return ContinuousGpu(
-                clock=self._clock,
+                clock=own or self._clock,
                 gpu_id=gpu_id,
                 batcher=kind.batcher,
                 latency=latency,
                 records=self._records,
-                answered=self._fleet.answered,
+                answered=own.answered if own else self._fleet.answered,
                 max_jump=max_jump,
             )
+        self._records.kv_blocks.append(0)
+        self._records.kv_block_tokens.append(0)
         return StaticGpu(
             clock=self._clock,
             gpu_id=gpu_id,
@@ -193,8 +220,12 @@ class Simulation:
         self._requests.arrived_at_s[request_id] = now_s
         self._sent += 1
         self._fleet.send(request, now_s, self._sent == self._total)
-        if self._progress is not None and self._sent % 1000 == 0:
-            self._progress(self._sent / self._total)
+        if self._sent % 1000 == 0:
+            self._report(self._sent)
+
+    def _report(self, sent: int) -> None:
+        if self._progress is not None:
+            self._progress(sent / self._total)
 
     def _note_end(self, request: Request) -> None:
         """A request was answered, rejected or lost for good."""

@@ -16,6 +16,7 @@ from simpy import Event, Interrupt, Process
 
 from infertuner.latency.model import LatencyModel
 from infertuner.records import Records, Status
+from infertuner.serving.batch_log import BatchLog
 from infertuner.serving.batchers import Batcher
 from infertuner.serving.clock import Clock
 from infertuner.serving.prefix_cache import NO_CACHE, Lookup, PrefixCache
@@ -49,7 +50,7 @@ class StaticGpu:
         self._clock, self._gpu_id = clock, gpu_id
         self._batcher, self._latency, self._cache = batcher, latency, cache
         self._output_tokens = records.asked.output_tokens.data
-        self._requests, self._steps, self._answered = records.requests, records.steps, answered
+        self._requests, self._log, self._answered = records.requests, BatchLog(gpu_id, records.steps), answered
         self._iteration = 0
         self._waiting: deque[Request] = deque()
         self._fetched: dict[int, Lookup] = {}
@@ -86,9 +87,10 @@ class StaticGpu:
         self._notify()
 
     def kill(self) -> list[Request]:
-        """Lose everything and return the requests it held, in order of arrival; a batch under way is not logged."""
+        """Lose everything and return the requests it held, in order of arrival."""
         if self._life is not None and self._life.is_alive:
             self._life.interrupt()
+        self._log.cut(self._clock.now_s)
         lost = list(self._held.values())
         self._held.clear()
         self._waiting.clear()
@@ -181,6 +183,7 @@ class StaticGpu:
         prefill_s *= self._noise(1)
         pending_s = occupied_s + prefill_s
         self._stamp_start(batch, started_at_s, prefill_s, started_at_s + pending_s)
+        self._log.begin(started_at_s, size, occupied_s, prefill_s)
         decoded, decode_s, running = 0, 0.0, size
         for leavers, until in self._departures(batch):
             if until > decoded:
@@ -196,7 +199,7 @@ class StaticGpu:
             running -= len(leavers)
             for member in leavers:
                 self._finish(member)
-        self._stamp_step(started_at_s, size, occupied_s, prefill_s, decode_s)
+        self._log.end(decode_s)
 
     def _noise(self, steps: int) -> float:
         """The mean multiplier of this GPU's next iterations."""
@@ -235,12 +238,3 @@ class StaticGpu:
         if self._cache is not None:
             self._cache.insert(member.request, member.output_tokens)
         self._answered(member.request, self._gpu_id)
-
-    def _stamp_step(self, started_at_s: float, size: int, fetch_s: float, prefill_s: float, decode_s: float) -> None:
-        steps = self._steps
-        steps.gpu_id.append(self._gpu_id)
-        steps.started_at_s.append(started_at_s)
-        steps.batch_size.append(size)
-        steps.fetch_s.append(fetch_s)
-        steps.prefill_s.append(prefill_s)
-        steps.decode_s.append(decode_s)

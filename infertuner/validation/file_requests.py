@@ -9,12 +9,10 @@ from infertuner.errors import ValidationError
 from infertuner.provenance import sha256_of
 from infertuner.scenario.study import Study
 from infertuner.serving.simulation import Simulation
-from infertuner.sources.requests import OpenLoop, Requests
 from infertuner.streams import Streams
 from infertuner.validation.files import read_measured
-from infertuner.validation.gaps import engine_gaps
 from infertuner.validation.report import Validation
-from infertuner.validation.runs import Cell, Run, run_of
+from infertuner.validation.runs import Cell, Run, engine_gaps, requests_of, run_of
 
 
 def validate(study: Study, path: Path, columns: Mapping[str, str], bounds: Mapping[str, float]) -> Validation:
@@ -45,17 +43,6 @@ def validate(study: Study, path: Path, columns: Mapping[str, str], bounds: Mappi
             "profile": study.scenario.latency.source(),
         },
         notes=notes,
-    )
-
-
-def requests_of(run: Run) -> Requests:
-    """The measured arrivals and lengths as a workload; every prompt is its own, so nothing is shared."""
-    return Requests(
-        pacing=OpenLoop(run.arrived_at_s),
-        session_id=list(range(len(run.arrived_at_s))),
-        prompt_tokens=run.prompt_tokens,
-        prefix_tokens=run.prompt_tokens * 0,
-        output_tokens=run.output_tokens,
     )
 
 

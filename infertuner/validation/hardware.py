@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from infertuner.errors import ValidationError
 from infertuner.experiments.result import StudyResult
-from infertuner.latency.device import DeviceLatency, SteppedLatency, Steps, step_point
+from infertuner.latency.hardware.loop import DeviceLatency, SteppedLatency, Steps, step_point
 from infertuner.latency.model import LatencyModel
 from infertuner.latency.profile import Calibration
 from infertuner.records import Records
@@ -22,7 +22,7 @@ from infertuner.scenario.study import Arm, Study
 from infertuner.serving.simulation import Simulation
 from infertuner.sources.requests import Requests
 from infertuner.streams import Streams
-from infertuner.validation.profiles import measured_profile
+from infertuner.validation.bench import measured_profile
 from infertuner.validation.progress import Tell
 from infertuner.validation.runs import Cell, Run, run_of
 from infertuner.validation.unfinished import Line, UnfinishedFile, run_from_line, run_to_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from infertuner.latency.hardware_steps import inference
+from infertuner.latency.hardware.steps import inference
 from infertuner.scenario.study import Study
 from infertuner.validation.bench import build_steps, differences, machine_of
 from infertuner.validation.hardware import SENTINELS, Plan, cells, make_plan, measure
@@ -35,7 +35,7 @@ def validate(
         plan.header(machine.model_dump(mode="json"), software.model_dump(mode="json")), resume=resume
     )
     if len(lines) < len(plan.keys):
-        steps = build_steps(plan)
+        steps = build_steps(plan.calibration, plan.kv_tokens())
         with inference():
             measure(plan, steps, unfinished, lines, tell)
     found = cells(plan, lines)

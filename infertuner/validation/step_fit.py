@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infertuner.errors import ValidationError
-from infertuner.latency.fitting_forms import solve
+from infertuner.latency.fitting.forms import solve
 from infertuner.sources.requests import Floats, Ints
 from infertuner.validation.runs import Run
 
@@ -43,7 +43,7 @@ class StepFit:
     stretches: int
     held_out: int
     holdout_mean_ratio: float
-    """Mean absolute relative error of the stretches of the later half of the requests, never fitted."""
+    """Mean absolute relative error of the stretches of the later half of the run, never fitted."""
     holdout_p95_ratio: float
     holdout_worst_ratio: float
     draws: list[list[float]]
@@ -62,10 +62,16 @@ class StepFit:
 
 
 def fit_steps(run: Run) -> StepFit:
-    """Coefficients from the earlier half of a run's requests, tried on the later half."""
-    columns, seconds, request = _stretches(run)
-    earlier = request < len(run.arrived_at_s) // 2
-    if min(earlier.sum(), (~earlier).sum()) < FEWEST:
+    """Coefficients from the earlier half of a run, tried on the later half.
+
+    The cut is an instant: requests that are answered side by side share their iterations, so halves of the requests
+    would share them as well. Stretches across the instant are in neither half.
+    """
+    columns, spans, request = _stretches(run)
+    seconds = spans[:, 1] - spans[:, 0]
+    middle_s = np.median(spans)
+    earlier, later = spans[:, 1] <= middle_s, spans[:, 0] >= middle_s
+    if min(earlier.sum(), later.sum()) < FEWEST:
         raise ValidationError(
             f"the file has {len(seconds)} stretches of decoding; {2 * FEWEST} are needed, so measure more requests"
         )
@@ -76,14 +82,14 @@ def fit_steps(run: Run) -> StepFit:
     for _ in range(RESAMPLES):
         counts = np.bincount(rng.choice(np.unique(mine), len(np.unique(mine))), minlength=int(mine.max()) + 1)
         draws.append(_robust(columns[earlier], seconds[earlier], counts[mine].astype(np.float64)).tolist())
-    errors = np.abs(columns[~earlier] @ found / seconds[~earlier] - 1)
+    errors = np.abs(columns[later] @ found / seconds[later] - 1)
     return StepFit(
         fixed_s=float(found[0]),
         prefill_token_s=float(found[1]),
         decode_s=float(found[2]),
         kv_entry_s=float(found[3]),
         stretches=int(earlier.sum()),
-        held_out=int((~earlier).sum()),
+        held_out=int(later.sum()),
         holdout_mean_ratio=float(errors.mean()),
         holdout_p95_ratio=float(np.percentile(errors, 95)),
         holdout_worst_ratio=float(errors.max()),
@@ -93,7 +99,7 @@ def fit_steps(run: Run) -> StepFit:
 
 
 def _stretches(run: Run) -> tuple[Floats, Floats, Ints]:
-    """Iterations, prompt tokens, tokens decoded and entries read in each stretch; its seconds; whose it is."""
+    """Iterations, prompt tokens, tokens decoded and entries read in each stretch; its begin and end; whose it is."""
     at_s: list[Floats] = []
     entries: list[Ints] = []
     ends: list[Floats] = []
@@ -116,7 +122,7 @@ def _stretches(run: Run) -> tuple[Floats, Floats, Ints]:
         _within(decoded_at_s, np.ones(len(decoded_at_s)), spans),
         _within(decoded_at_s, np.concatenate(entries), spans),
     ]
-    return np.column_stack(columns), spans[:, 1] - spans[:, 0], request
+    return np.column_stack(columns), spans[:, :2], request
 
 
 def _token_times(run: Run, i: int) -> Floats:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from infertuner.errors import ValidationError
-from infertuner.latency.profile import write_atomically
+from infertuner.latency.measuring.journal import Journal
 from infertuner.validation.runs import Run
 
 Line = dict[str, Any]
@@ -22,12 +21,13 @@ class UnfinishedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._journal = Journal(path, ValidationError)
 
     def begin(self, header: Line, *, resume: bool) -> list[Line]:
         """Start the file, or take up what an interrupted validation of the same thing left; returns its runs."""
-        lines = self._read() if self.path.exists() else []
+        lines = self._journal.read()
         if len(lines) < 2:
-            self._rewrite([header])
+            self._journal.rewrite([header])
             return []
         if not resume:
             raise ValidationError(
@@ -36,37 +36,16 @@ class UnfinishedFile:
         for key, value in header.items():
             if lines[0].get(key) != value:
                 raise ValidationError(f"{self.path}: was measured with another {key}; delete it to start over")
-        self._rewrite(lines)
+        self._journal.rewrite(lines)
         return lines[1:]
 
     def append(self, line: Line) -> None:
         """Add one run."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._journal.append(line)
 
     def remove(self) -> None:
         """Nothing is unfinished any more."""
         self.path.unlink(missing_ok=True)
-
-    def _read(self) -> list[Line]:
-        """Every whole line; a torn last one is dropped."""
-        try:
-            texts = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValidationError(f"{self.path}: cannot be read ({error}); delete it to start over") from None
-        lines = []
-        for number, text in enumerate(texts, start=1):
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                if number < len(texts):
-                    raise ValidationError(
-                        f"{self.path}, line {number}: not JSON; delete the file to start over"
-                    ) from None
-        return lines
-
-    def _rewrite(self, lines: list[Line]) -> None:
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def run_to_line(run: Run) -> Line:

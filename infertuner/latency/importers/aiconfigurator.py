@@ -79,7 +79,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
     whole = model_config(name)
     config = shard(whole, tp)
     files = [_file(path, f"{kind}_perf.parquet", gpu) for kind in ("gemm", "context_attention", "generation_attention")]
-    gpu_key, found = gpu_called(gpu, " ".join(file.name for file in files))
+    _, found = gpu_called(gpu, " ".join(file.name for file in files))
     gemm = read_table(files[0], [*GEMM, "gemm_dtype", "latency"])
     gemm = gemm[gemm.gemm_dtype == "bfloat16"]
     context, generation = (_attention(file, config) for file in files[1:])
@@ -121,7 +121,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
     software = f"vLLM {generation.version.iloc[0]}" if "version" in generation else "vLLM"
     kernels = f"{', '.join(sorted(set(context.kernel_source)))}" if "kernel_source" in context else "as vLLM chose"
     origin = Origin(URL, LICENCE, software, kernels, NOTE)
-    return Published(origin, gpu_key, found, name, config, tp, files, steps=steps, left_out=left_out)
+    return Published(origin, found, name, config, tp, files, steps=steps, left_out=left_out)
 
 
 def _rows(table: pd.DataFrame, axes: list[pd.Series], values: pd.Series) -> Iterator[tuple[tuple[float, ...], float]]:

@@ -79,7 +79,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
         raise CalibrationError("--tp: layer tables are imported for one GPU; they hold no all-reduces")
     name = model_called(model, str(path))
     config = model_config(name)
-    gpu_key, found = gpu_called(gpu, str(path))
+    _, found = gpu_called(gpu, str(path))
     files = {kind: _file(path, kind) for kind in ("dense", "per_sequence", "attention")}
     dense, dense_tokens = _by_layer(files["dense"], "tokens", [*IN_EACH_LAYER, *ONCE])
     sequence, _ = _by_layer(files["per_sequence"], "sequences", PER_SEQUENCE)
@@ -100,7 +100,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
         cached=True,
     )
     steps = LayerTables(dense, sequence, attention, config.num_layers, reach)
-    return Published(ORIGIN, gpu_key, found, name, config, 1, list(files.values()), steps=steps)
+    return Published(ORIGIN, found, name, config, 1, list(files.values()), steps=steps)
 
 
 def model_called(name: str | None, hint: str) -> str:

@@ -66,7 +66,6 @@ class Published:
     """Everything an importer found in a file."""
 
     origin: Origin
-    gpu_key: str
     gpu: Gpu
     model_name: str
     config: ModelConfig

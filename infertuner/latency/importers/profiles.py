@@ -53,12 +53,12 @@ def import_profile(
 
 def profile_of(published: Published, *, commit: str | None, seed: int) -> Calibration:
     """The profile of what an importer found."""
-    observations, weights = _iterations(published, seed)
+    observations, widths = _iterations(published, seed)
     observations, impossible = _possible(observations, published)
     laws = fit_laws(
         [one.point for one in observations],
         [one.seconds for one in observations],
-        None if weights is None else [weights[one.point] for one in observations],
+        None if widths is None else [widths[one.point] for one in observations],
         seed=seed,
     )
     origin, config, tp = published.origin, published.config, published.tensor_parallel

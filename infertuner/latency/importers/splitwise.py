@@ -63,4 +63,4 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
         step = Point("decode", int(batch), 1, int(prompt + written // 2) - 1, "fit")
         observations += [Observation(prefill, MS * prompt_ms), Observation(step, MS * token_ms)]
     config = shard(MODELS[name], tp)
-    return Published(ORIGIN, gpu_key, found, name, config, tp, [path], observations=observations)
+    return Published(ORIGIN, found, name, config, tp, [path], observations=observations)

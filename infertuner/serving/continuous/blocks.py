@@ -7,17 +7,16 @@ old blocks again is a preempted one, its own; so only those are remembered, in r
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from infertuner.serving.continuous.sequence import Sequence
 
 
-class Blocks(Protocol):
+class Blocks:
     """What an engine asks of its KV memory."""
 
-    free: int
+    free = 0
     """Blocks that nobody runs on; some may hold what could be found again."""
-    shares: bool
+    shares = False
     """Whether a request can find what others computed; if not, only `Sequence.kept` can be found, its own."""
 
     def find(self, sequence: Sequence, tick: int) -> tuple[int, int]:
@@ -25,41 +24,39 @@ class Blocks(Protocol):
 
         tick: decode iterations done when the iteration that is being planned has ended.
         """
-        ...
+        raise NotImplementedError
 
     def claim(self, sequence: Sequence, found: int) -> None:
         """Give it what `find` found."""
-        ...
+        raise NotImplementedError
 
     def take(self, count: int) -> None:
         """Hand out so many free blocks, least recently used first; what they held is forgotten."""
-        ...
+        raise NotImplementedError
 
     def fill(self, sequence: Sequence, tick: int) -> None:
         """Learn that `sequence.full_blocks` blocks of it are full after the iteration being planned."""
-        ...
+        raise NotImplementedError
 
     def shift(self, sequence: Sequence, tick: int) -> None:
         """Learn that a decoding sequence is about to stand still, `tick` decode iterations being done."""
-        ...
+        raise NotImplementedError
 
     def release(self, sequence: Sequence, entries: int, extra: int, tick: int, preempted: bool) -> None:
         """Take back all blocks of a sequence that has `entries` KV entries, and `extra` blocks it did not use."""
-        ...
+        raise NotImplementedError
 
     def may_find_more(self, sequence: Sequence) -> bool:
         """Whether plain decoding of others can let this waiting sequence find more."""
-        ...
+        raise NotImplementedError
 
     def clear(self) -> None:
         """Forget everything: all blocks are free."""
-        ...
+        raise NotImplementedError
 
 
-class PlainBlocks:
+class PlainBlocks(Blocks):
     """Blocks that remember nothing: prefix caching is off."""
-
-    shares = False
 
     def __init__(self, blocks: int, block_size: int) -> None:
         self.free, self._all, self._block_size = blocks, blocks, block_size

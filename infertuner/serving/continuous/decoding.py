@@ -14,6 +14,8 @@ from infertuner.serving.continuous.sequence import Sequence
 class Decoding:
     """What a scheduler knows of its decoding sequences."""
 
+    __slots__ = ("_block_size", "_ends", "_kv_entries", "_phases", "_tick")
+
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
         self._tick = 0
@@ -22,7 +24,8 @@ class Decoding:
 
     def _forget_decoding(self) -> None:
         self._ends: list[tuple[int, int, Sequence]] = []
-        """A heap of the ticks at which sequences are done; entries of those preempted or delayed since are stale."""
+        """A heap of the ticks at which sequences are done. Entries of those preempted or delayed since are stale; the
+        first one never is."""
         self._kv_entries = 0
         """KV entries of all decoding sequences."""
         self._phases = [0] * self._block_size
@@ -51,42 +54,37 @@ class Decoding:
         sequence.done_at += 1
         self._phases[-sequence.offset % self._block_size] += 1
         heappush(self._ends, (sequence.done_at, sequence.number, sequence))
+        self._drop_stale_ends()
 
     def _done(self) -> list[Sequence]:
-        """Those that have all their tokens, in the order of their numbers."""
+        """Those that have all their tokens, in the order of their numbers; there is at least one."""
         ends, tick = self._ends, self._tick
-        done: list[Sequence] = []
+        done = [heappop(ends)[2]]
+        self._drop_stale_ends()
         while ends and ends[0][0] <= tick:
-            done_at, number, sequence = heappop(ends)
-            if sequence.done_at == done_at and sequence.number == number:
-                done.append(sequence)
+            done.append(heappop(ends)[2])
+            self._drop_stale_ends()
         return done
 
-    def _ticks_to_end(self) -> int:
-        """Ticks until the next one is done."""
+    def _drop_stale_ends(self) -> None:
         ends = self._ends
-        done_at, number, sequence = ends[0]
-        while sequence.done_at != done_at or sequence.number != number:
-            heappop(ends)
+        while ends:
             done_at, number, sequence = ends[0]
-        return done_at - self._tick
+            if sequence.done_at == done_at and sequence.number == number:
+                return
+            heappop(ends)
 
     def _growth(self, ticks: int, decodes: int) -> int:
         """Blocks that all `decodes` of them need in so many ticks after the next one."""
         size, phases = self._block_size, self._phases
-        turns, rest = divmod(ticks, size)
         first = (self._tick + 1) % size
-        last = first + rest
-        grown = sum(phases[first:last])
-        if last > size:
-            grown += sum(phases[: last - size])
-        return turns * decodes + grown
+        last = first + ticks % size
+        grown = ticks // size * decodes + sum(phases[first:last])
+        return grown if last <= size else grown + sum(phases[: last - size])
 
     def _ticks_within(self, blocks: int, ticks: int, decodes: int) -> int:
         """How many of `ticks`, the next one included, need no more than so many blocks after the next one."""
         size = self._block_size
-        if -(-(ticks - 1) // size) * decodes <= blocks:
-            return ticks
         turns, rest = divmod(blocks, decodes)
         first, more = self._tick + 1, 0
         while self._phases[(first + more) % size] <= rest:

@@ -13,21 +13,21 @@ from infertuner.serving.clock import FS_PER_PS
 class StraightJump:
     """`steps` iterations whose durations rise evenly and are not multiplied by anything: the usual case."""
 
-    __slots__ = ("first_fs", "rise_fs", "steps")
+    __slots__ = ("first_ps", "rise_ps", "steps")
 
     def __init__(self, steps: int, first_ps: int, rise_ps: int) -> None:
-        self.steps, self.first_fs, self.rise_fs = steps, FS_PER_PS * first_ps, FS_PER_PS * rise_ps
+        self.steps, self.first_ps, self.rise_ps = steps, first_ps, rise_ps
 
     def span_fs(self, steps: int) -> int:
         """Femtoseconds of its first `steps` iterations."""
-        return steps * self.first_fs + self.rise_fs * (steps * (steps - 1) // 2)
+        return FS_PER_PS * (steps * self.first_ps + self.rise_ps * (steps * (steps - 1) // 2))
 
     def boundary(self, elapsed_fs: int) -> int:
         """The first iteration, counted from 1, that ends `elapsed_fs` after the start or later; at most `steps`.
 
         A guess from the quadratic, then exactly.
         """
-        first_fs, rise_fs, steps = self.first_fs, self.rise_fs, self.steps
+        first_fs, rise_fs, steps = FS_PER_PS * self.first_ps, FS_PER_PS * self.rise_ps, self.steps
         if rise_fs:
             half = first_fs - rise_fs / 2
             square = half * half + 2 * rise_fs * elapsed_fs
@@ -97,7 +97,10 @@ Jump = StraightJump | CrookedJump
 def jump_over(line: DecodeLine, kv_entries: int, steps: int, first: int, noise: NoiseRing | None) -> Jump:
     """`steps` iterations on `line`, the first with number `first` and reading `kv_entries`."""
     if noise is None:
-        straight = line.straight(kv_entries, steps)
-        if straight is not None:
-            return StraightJump(steps, *straight)
+        from_entries, to_entries, at_0_ps, slope_ps = line.plain
+        if not from_entries <= kv_entries < to_entries:
+            from_entries, to_entries, at_0_ps, slope_ps = line.plain_at(kv_entries)
+        rise = line.batch_size
+        if from_entries <= kv_entries and kv_entries + (steps - 1) * rise < to_entries:
+            return StraightJump(steps, at_0_ps + slope_ps * kv_entries, slope_ps * rise)
     return CrookedJump(steps, list(line.stretches(kv_entries, steps)), first, noise)

@@ -32,12 +32,17 @@ class Notes:
                 requests.cached_tokens[row] = sequence.computed
                 requests.cache_level[row] = CacheLevel.LOCAL if sequence.computed else CacheLevel.MISS
 
-    def preempted(self, victims: list[Sequence], now_s: float) -> None:
-        """These lost their blocks."""
-        for sequence in victims:
-            self._requests.preemptions[sequence.row] += 1
-            if sequence.lost_at_s is None:
-                sequence.lost_at_s = now_s
+    def preempted(self, sequence: Sequence, now_s: float) -> None:
+        """It lost its blocks."""
+        self._requests.preemptions[sequence.row] += 1
+        if sequence.lost_at_s is None:
+            sequence.lost_at_s = now_s
+
+    def stood_still(self, prefilling: list[Sequence], seconds: float) -> None:
+        """These stood still behind one that had to give itself up, while others decoded."""
+        for sequence in prefilling:
+            if not sequence.generated:
+                self._requests.others_decode_s[sequence.row] += seconds
 
     def resumed(self, sequence: Sequence, last_token_at_s: float, next_token_at_s: float) -> None:
         """Its first token after a preemption."""
@@ -47,11 +52,12 @@ class Notes:
         sequence.lost_at_s = None
 
 
-def note_outside(latency: LatencyModel, line: DecodeLine, decodes: int, kv_entries: int, steps: int) -> None:
-    """Tell the latency model which of these iterations read fewer or more KV entries than were measured.
+def note_outside(latency: LatencyModel, line: DecodeLine, kv_entries: int, steps: int) -> None:
+    """Tell the latency model which of these iterations read fewer or more KV entries than were measured, if any.
 
     kv_entries: what the first of them reads.
     """
+    decodes = line.batch_size
     below = min(steps, max(0, -((kv_entries - line.low) // decodes)))
     within = max(below, min(steps, max(0, (line.high - kv_entries) // decodes + 1)))
     if below:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeAlias
 
+from infertuner.serving.continuous.blocks import Blocks
 from infertuner.serving.continuous.sequence import Sequence
 from infertuner.sources.requests import Key, PrefixBlocks
 
@@ -24,7 +25,7 @@ class Block:
         self.key, self.refs = key, refs
 
 
-class SharedBlocks:
+class SharedBlocks(Blocks):
     """The memory itself; how blocks are named is up to its two kinds.
 
     A sequence's `blocks` are its findable ones from the start of its prompt; those behind them are only counted until

@@ -6,7 +6,7 @@ for one that prefills; then waiting ones are admitted while tokens, places and b
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from infertuner.records import Status
 from infertuner.serving.continuous.blocks import Blocks
@@ -15,12 +15,17 @@ from infertuner.serving.continuous.decoding import Decoding
 from infertuner.serving.continuous.sequence import Sequence
 from infertuner.serving.continuous.waiting import ByPriority, FirstCome
 
-ENDLESS = 1 << 60
+ENDLESS: Final = 1 << 60
 
 
 class Scheduler(Decoding):
     """The state of one engine between two iterations, and the plan for the next one."""
 
+    __slots__ = (
+        "_admissions", "_admitted", "_batcher", "_blocks", "_budget", "_chunk_limit", "_chunked", "_chunks", "_decodes",
+        "_kv_read", "_max_num_seqs", "_most_entries", "_most_tokens", "_prefill_first", "_prefilling", "_reserve",
+        "_reserve_full",        "_running", "_usable", "_victims", "_waiting",
+    )  # fmt: skip
     _queues: ClassVar = {"fcfs": FirstCome, "priority": ByPriority}
 
     def __init__(self, batcher: Continuous | PrefillFirst, blocks: Blocks) -> None:
@@ -29,6 +34,7 @@ class Scheduler(Decoding):
         self._budget, self._max_num_seqs = batcher.max_num_batched_tokens, batcher.max_num_seqs
         self._chunk_limit = batcher.long_prefill_token_threshold or ENDLESS
         self._chunked, self._prefill_first = batcher.enable_chunked_prefill, batcher.prefill_first
+        self._reserve_full = batcher.scheduler_reserve_full_isl
         self._usable, self._reserve = batcher.usable_blocks, int(batcher.watermark * batcher.usable_blocks)
         self._most_tokens = min(batcher.max_model_len or ENDLESS, ENDLESS if self._chunked else self._budget)
         self._most_entries = (self._usable - self._reserve) * self._block_size
@@ -51,7 +57,7 @@ class Scheduler(Decoding):
         self._kv_read = 0
         """The plan: KV entries they read, each one's new one included."""
         self._admitted = 0
-        """How many of the chunks, the last ones, are of newly admitted sequences."""
+        """How many of the chunks, the last ones, are of newly admitted sequences; whoever begins them resets it."""
         self._victims: list[Sequence] = []
         """Whom this plan preempted."""
 
@@ -68,19 +74,18 @@ class Scheduler(Decoding):
         Where tokens and blocks suffice for all that run, nobody needs to be looked at. Without a limit on chunks one
         sequence at most is prefilling, and it was admitted last.
         """
-        prefilling, blocks = self._prefilling, self._blocks
-        self._admitted = 0
         if self._victims:
             self._victims = []
         if self._prefill_first:
             self._decodes = self._kv_read = 0
             self._admit(self._budget)
-            if self._admitted:
+            if self._chunks:
                 return
+        prefilling, blocks = self._prefilling, self._blocks
         self._decodes = decodes = len(self._running) - len(prefilling)
         self._kv_read = self._kv_entries + decodes
-        left = self._budget - decodes
         needed = self._phases[self._tick % self._block_size]
+        left = self._budget - decodes
         if prefilling:
             sequence = prefilling[0]
             tokens = min(sequence.tokens - sequence.computed, left)
@@ -107,34 +112,36 @@ class Scheduler(Decoding):
     def _admit(self, left: int) -> None:
         """Admit waiting sequences in their order while tokens, places and blocks last."""
         waiting, running, blocks, size = self._waiting, self._running, self._blocks, self._block_size
+        shares = blocks.shares
         while waiting and left > 0 and len(running) < self._max_num_seqs:
             sequence = waiting[0]
-            found = idle = 0
-            if blocks.shares or sequence.kept is not None:
+            found = idle = computed = 0
+            if shares or sequence.kept is not None:
                 found, idle = blocks.find(sequence, self._tick + 1)
-            computed = found * size
-            tokens = sequence.tokens - computed
+                computed = found * size
+            whole = sequence.tokens
+            tokens = whole - computed
             tokens = min(tokens, self._chunk_limit)
             if tokens > left:
                 if not self._chunked:
                     break
                 tokens = left
             needed = -(-(computed + tokens) // size) - found
-            wanted = -(-sequence.tokens // size) - found if self._batcher.scheduler_reserve_full_isl else needed
+            wanted = -(-whole // size) - found if self._reserve_full else needed
             if wanted + idle + self._reserve > blocks.free:
                 break
             waiting.take()
-            if blocks.shares or found:
+            if shares or found:
                 blocks.claim(sequence, found)
             blocks.take(needed)
-            sequence.number = self._admissions
-            self._admissions += 1
-            running[sequence.number] = sequence
             sequence.computed = computed
+            sequence.number = number = self._admissions
+            self._admissions = number + 1
+            running[number] = sequence
             self._prefilling.append(sequence)
             self._chunks.append((sequence, tokens))
             self._admitted += 1
-            if blocks.shares:
+            if shares:
                 sequence.full_blocks = (computed + tokens) // size
                 blocks.fill(sequence, self._tick + 1)
             left -= tokens
@@ -195,24 +202,28 @@ class Scheduler(Decoding):
         entries = self._stop_decoding(sequence) if sequence.done_at else sequence.computed
         self._blocks.release(sequence, entries, extra, self._tick, preempted)
         sequence.done_at = 0
+        if preempted:
+            self._drop_stale_ends()
         del self._running[sequence.number]
 
     def _free_steps(self, most: int) -> int:
         """How many iterations, `most` at most, can be done as planned before anything must be decided."""
-        steps = self._ticks_to_end()
-        steps = min(steps, most)
-        if steps == 1 or self._decodes < len(self._running):  # in the second case some stand still
+        decodes, free = self._decodes, self._blocks.free
+        steps = min(self._ends[0][0] - self._tick, most)
+        if steps == 1 or decodes < len(self._running):  # in the second case some stand still
             return 1
         if self._waiting and (self._victims or self._blocks.may_find_more(self._waiting[0])):
             return 1  # who just lost its blocks may fit again at once; so may one that finds more of itself
-        return self._ticks_within(self._blocks.free, steps, self._decodes)
+        if (steps // self._block_size + 1) * decodes > free:
+            return self._ticks_within(free, steps, decodes)
+        return steps
 
     def _may_admit(self, head: Sequence) -> bool:
         """Whether a new head of the queue could be admitted after an iteration as planned; blocks only become fewer."""
         if len(self._running) >= self._max_num_seqs:
             return False
         tokens = head.tokens
-        if not self._batcher.scheduler_reserve_full_isl:
+        if not self._reserve_full:
             tokens = min(tokens, self._chunk_limit, self._budget - self._decodes)
         return self._blocks.shares or tokens <= (self._blocks.free - self._reserve) * self._block_size
 

@@ -23,6 +23,8 @@ class SessionAffinity:
 
     kind: Literal["session_affinity"]
 
+    looks_at_gpus = False
+
     def start(self, fleet: Fleet) -> None:
         """Begin without GPUs."""
         self._places = 0
@@ -63,6 +65,8 @@ class PrefixAffinity:
     kind: Literal["prefix_affinity"]
     max_imbalance: Count = 32
     """Requests by which that GPU may be ahead of the idlest before the request goes to the idlest instead."""
+
+    looks_at_gpus = True
 
     def start(self, fleet: Fleet) -> None:
         """Begin without GPUs and without memory."""

@@ -19,6 +19,8 @@ class LeastKv:
 
     kind: Literal["least_kv"]
 
+    looks_at_gpus = True
+
     def start(self, fleet: Fleet) -> None:
         """Begin without GPUs."""
         self._fleet = fleet

@@ -73,6 +73,8 @@ class LeastOutstanding:
     """Requests a GPU may hold, waiting and running; others wait at the router, first come first served. 1 is a single
     queue for all GPUs. Without it every request goes to a GPU at once."""
 
+    looks_at_gpus = True
+
     def start(self, fleet: Fleet) -> None:
         """Begin without GPUs."""
         self._outstanding = Outstanding()

@@ -16,6 +16,8 @@ class RoundRobin:
 
     kind: Literal["round_robin"]
 
+    looks_at_gpus = False
+
     def start(self, fleet: Fleet) -> None:
         """Begin before the first GPU."""
         self._gpus: list[int] = []

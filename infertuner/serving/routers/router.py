@@ -28,6 +28,9 @@ class Router(Protocol):
     held.
     """
 
+    looks_at_gpus: bool
+    """Whether anything but requests decides: how busy GPUs are, or which of them answered."""
+
     def start(self, fleet: Fleet) -> None:
         """Forget everything; there is no GPU yet."""
         ...

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from infertuner.latency.fitting_forms import Floats
+from infertuner.sources.requests import Floats
 
 REPEATS, FOLDS = 3, 5
 Places: TypeAlias = NDArray[np.int_]

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.extras import Extra
+from infertuner.latency.measuring.extras import Extra
+from infertuner.latency.measuring.journal import Journal
 from infertuner.latency.points import Kind, Point
-from infertuner.latency.profile import write_atomically
 
 Work = Point | Extra
 SCHEMA = "infertuner.samples/1"
@@ -101,12 +101,13 @@ class SampleFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._journal = Journal(path, CalibrationError)
 
     def begin(self, header: dict[str, Any], *, resume: bool) -> Measurements:
         """Start the file, or take up what an interrupted calibration of the same thing left; returns what it held."""
-        lines = self._read() if self.path.exists() else []
+        lines = self._journal.read()
         if len(lines) < 2:  # nothing was measured yet
-            self._rewrite([header])
+            self._journal.rewrite([header])
             return Measurements()
         if not resume:
             raise CalibrationError(
@@ -133,32 +134,12 @@ class SampleFile:
                     f"{self.path}, line {number}: not a visit of this version ({error!r}); "
                     "delete that line to go on with the others"
                 ) from None
-        self._rewrite(lines)
+        self._journal.rewrite(lines)
         return measured
 
     def append(self, one: Visit | ExtraVisit | Skipped) -> None:
         """Add one line and flush it."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(to_row(one)) + "\n")
-
-    def _read(self) -> list[dict[str, Any]]:
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CalibrationError(f"{self.path}: cannot be read ({error}); choose another --out") from None
-        complete = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                complete.append(json.loads(line))
-            except ValueError:
-                if number < len(lines):
-                    raise CalibrationError(
-                        f"{self.path}, line {number}: not JSON; delete the line to go on with the others (--resume)"
-                    ) from None
-        return complete
-
-    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        self._journal.append(to_row(one))
 
 
 def to_row(one: Visit | ExtraVisit | Skipped) -> dict[str, Any]:

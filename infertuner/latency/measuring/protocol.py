@@ -1,7 +1,7 @@
 """How a calibration measures: rounds of visits in random order, until intervals are narrow or time is up.
 
 Calls of one visit share its luck, so visits are what is counted. Random order turns slow drift of the machine into
-noise that hits every point alike and that `fitting.polish` can remove. A point whose interval is narrow enough sits out
+noise that hits every point alike and that `polish` can remove. A point whose interval is narrow enough sits out
 the following rounds, which leaves the time to the others.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from infertuner.latency.extras import EXTRA_VISITS, Extra
-from infertuner.latency.fitting_polish import MIN_VISITS, polish
 from infertuner.latency.machine import DeviceState
+from infertuner.latency.measuring.extras import EXTRA_VISITS, Extra
+from infertuner.latency.measuring.polish import MIN_VISITS, polish
+from infertuner.latency.measuring.samples import ExtraVisit, Measurements, SampleFile, Skipped, Timing, Visit, Work
 from infertuner.latency.points import Point
-from infertuner.latency.samples import ExtraVisit, Measurements, SampleFile, Skipped, Timing, Visit, Work
 
 TARGET_HALF_WIDTH = 0.02
 """Relative half-width of a point's 95 % interval at which it is settled."""

@@ -8,9 +8,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 
-from infertuner.latency.extras import Extra
+from infertuner.latency.measuring.extras import Extra
+from infertuner.latency.measuring.samples import ExtraVisit, Measurements, Visit, from_row
 from infertuner.latency.points import Point
-from infertuner.latency.samples import ExtraVisit, Measurements, Visit, from_row
 
 SHAPE = tuple(dict.fromkeys([one.name for one in (*fields(Point), *fields(Extra))]))
 """Columns of the sample table that say what was run: every field of a point or an extra."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.extras import BLOCK_TOKENS, Extra, extras
 from infertuner.latency.machine import Hardware, Model, Software
+from infertuner.latency.measuring.extras import BLOCK_TOKENS, Extra, extras
+from infertuner.latency.measuring.samples import SCHEMA
 from infertuner.latency.models import DTYPE_BYTES, ModelConfig, folder_config, model_config, shape_config, shard
 from infertuner.latency.points import Limits, Point, design
-from infertuner.latency.samples import SCHEMA
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a mixed iteration costs beyond its parts, fitted on top of the laws of pure steps. A door to scipy."""
+"""What a mixed iteration costs beyond its parts, fitted on top of the laws of pure steps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from infertuner.latency.fitting_forms import Floats, smooth_ratio
-from infertuner.latency.fitting_selection import Judge, Places
+from infertuner.latency.fitting.forms import smooth_ratio
+from infertuner.latency.fitting.selection import Judge, Places
 from infertuner.latency.forms import SURCHARGE, Axes, Law, Ratio, Surcharge, Work, parts_s
 from infertuner.latency.points import Point
+from infertuner.sources.requests import Floats
 
 FORMS = {"parts": 0, "surcharge": 3, "surcharge_chunk": 4, "surcharge_crowd": 5}
 """Candidate forms, simplest first, and how many of the coefficients each has."""

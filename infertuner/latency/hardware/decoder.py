@@ -1,4 +1,4 @@
-"""A decoder on a device, ready to run any step of a design. Beside hardware.py, at the door to torch."""
+"""A decoder on a device, ready to run any step of a design."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from infertuner.latency.hardware_attention import PackedCache, SlotCache
-from infertuner.latency.hardware_timing import Device, Graphs, Stopwatch
+from infertuner.latency.hardware.attention import PackedCache, SlotCache
+from infertuner.latency.hardware.timing import Device, Graphs, Stopwatch
+from infertuner.latency.measuring.samples import Timing
 from infertuner.latency.models import ModelConfig
 from infertuner.latency.points import Point
-from infertuner.latency.samples import Timing
 
 GRAPH_UP_TO_TOKENS = 2048
 """On CUDA steps of at most so many tokens replay a graph; in larger ones the kernels outlast the host anyway."""
@@ -34,16 +34,18 @@ class Decoder:
         """A call that runs one step of `point`: forward pass and the greedy choice of one token a sequence."""
         return self._mixed_step(point) if point.kind == "mixed" else self._even_step(point)
 
+    def quick_step(self, point: Point) -> Callable[[], Any]:
+        """The same without the host in between where an engine has it so: small steps replay a graph on CUDA."""
+        if self.device == "cuda" and point.batch_tokens <= GRAPH_UP_TO_TOKENS:
+            return self.graphs.replay(point, lambda: self.step(point))
+        return self.step(point)
+
     def visit(self, point: Point, target_s: float) -> Timing:
-        """Time `point` for about `target_s`; small steps replay a CUDA graph where there is CUDA."""
+        """Time `point` for about `target_s`."""
         import torch
 
         with torch.inference_mode():
-            if self.device == "cuda" and point.batch_tokens <= GRAPH_UP_TO_TOKENS:
-                step = self.graphs.replay(point, lambda: self.step(point))
-            else:
-                step = self.step(point)
-            return self.stopwatch.time(step, target_s)
+            return self.stopwatch.time(self.quick_step(point), target_s)
 
     def slots(self, point: Point) -> SlotCache:
         """The KV cache `point` needs but for decodes beside a chunk, as views of the arena."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infertuner.latency.fitting_forms import solve
+from infertuner.latency.fitting.forms import solve
 from infertuner.latency.lines import DecodeLine
 from infertuner.latency.model import Chunk
 from infertuner.latency.noise import NoiseRing
 from infertuner.sources.requests import Floats
-from infertuner.validation.iterations import Iteration
+from infertuner.validation.engine.iterations import Iteration
 
 SEEN_OFTEN = 10
 """Iterations with the same number of tokens from which that number is a corner of f."""

@@ -1,4 +1,4 @@
-"""Calls on a device and how long they take. Beside hardware.py, at the door to torch."""
+"""Calls on a device and how long they take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from infertuner.latency.machine import DeviceState
-from infertuner.latency.samples import Timing
+from infertuner.latency.measuring.samples import Timing
 
 Device = Literal["cpu", "cuda"]
 Call = Callable[[], Any]
@@ -28,7 +28,7 @@ class Stopwatch:
 
     def time(self, call: Call, target_s: float) -> Timing:
         """Time `call` for about `target_s`, in 1 to 40 calls after a few untimed ones."""
-        with _denormals_flushed():
+        with denormals_flushed():
             timed = [self._warm_up(call)]
             if self.device == "cuda" or timed[0][1] < WARM_S:
                 calls = min(max(round(target_s / timed[0][1]), 1), 40)
@@ -137,7 +137,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 @contextmanager
-def _denormals_flushed() -> Iterator[None]:
+def denormals_flushed() -> Iterator[None]:
     """Numbers too small for the normal format count as 0; their slow paths are not what is to be timed."""
     import torch
 

@@ -1,7 +1,7 @@
 """The door to torch: which device there is, what it is, and a decoder built on it.
 
-Random weights are normal, never zero: zeros run faster than real numbers on current hardware. What runs on the decoder
-stands in the modules called `hardware_...`; importing any of them does not import torch.
+Random weights are normal, never zero: zeros run faster than real numbers on current hardware. Importing this package
+does not import torch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.hardware_attention import ATTENTION, register_attention
-from infertuner.latency.hardware_bench import MachineBench, load_weights
-from infertuner.latency.hardware_decoder import GRAPH_UP_TO_TOKENS, Decoder
-from infertuner.latency.hardware_timing import Device
+from infertuner.latency.hardware.attention import ATTENTION, register_attention
+from infertuner.latency.hardware.bench import MachineBench, load_weights
+from infertuner.latency.hardware.decoder import GRAPH_UP_TO_TOKENS, Decoder
+from infertuner.latency.hardware.timing import Device
 from infertuner.latency.machine import Hardware, Software
 from infertuner.latency.models import ModelConfig
 
@@ -104,7 +104,8 @@ def describe(device: Device, threads: int) -> tuple[Hardware, Software]:
         torch=torch.__version__,
         transformers=transformers.__version__,
         cuda=torch.version.cuda if device == "cuda" else None,
-        attention="torch scaled_dot_product_attention, no mask tensor",
+        attention="torch scaled_dot_product_attention"
+        + (", chunks behind a prefix in blocks of 256 queries" if device == "cpu" else ", no mask tensor"),
         execution="eager" if device == "cpu" else f"CUDA graph up to {GRAPH_UP_TO_TOKENS} tokens, eager above",
         kv_cache="slot: allocated once, written in place",
     )

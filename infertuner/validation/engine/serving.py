@@ -2,7 +2,7 @@
 
 The engine is transformers' own (`continuous_batching_context_manager`, paged attention over SDPA, first come first
 served, decoding before prefilling). Nothing of it is changed; two of its methods are wrapped to note when an iteration
-began and ended and what was in it. At the door to torch, as the modules `latency/hardware_...` are.
+began and ended and what was in it. The door to torch in this room.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from infertuner.latency.hardware import build_decoder
 from infertuner.latency.model import Chunk
 from infertuner.latency.profile import Calibration
 from infertuner.sources.requests import OpenLoop, Requests
-from infertuner.validation.iterations import Iteration
+from infertuner.validation.engine.iterations import Iteration
 from infertuner.validation.runs import Run
 
 WARM_REQUESTS = 4

@@ -1,4 +1,4 @@
-"""Attention without a mask tensor, over KV caches that are written in place. Beside hardware.py, at the door to torch.
+"""Attention without a mask tensor, over KV caches that are written in place.
 
 The slot cache moves the bytes a paged engine moves; a cache that concatenates would copy itself at every step.
 """
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 ATTENTION = "infertuner"
 """Name under which the mask-free attention is registered with transformers."""
+BLOCK_TOKENS = 256
+"""Queries of a chunk behind a cached prefix that a CPU attends for at once."""
 
 
 class SlotCache:
@@ -58,7 +60,7 @@ class PackedCache:
 
 
 def register_attention() -> None:
-    """Causal attention without a mask tensor, so that every step takes the same kernel whatever surrounds it.
+    """Causal attention as a call says it, so that every step takes the same kernel whatever surrounds it.
 
     An attention transformers knows no mask for gets none; left to itself it may build one (while a CUDA graph is being
     captured, say) and then silently run masked attention over repeated keys and values.
@@ -81,7 +83,26 @@ def _attention(_: Any, queries: Any, keys: Any, values: Any, *__: Any, scaling: 
 
 
 def _attend(queries: Any, keys: Any, values: Any, scaling: float) -> Any:
-    """Queries are the last tokens of their context: each sees everything up to itself."""
+    """Queries are the last tokens of their context: each sees everything up to itself.
+
+    On a CPU, torch computes a chunk behind a prefix with a mask, hidden pairs included; block after block, hardly any
+    are hidden. Real engines' kernels skip them.
+    """
+    import torch
+
+    new, context = queries.shape[2], keys.shape[2]
+    if queries.device.type != "cpu" or not BLOCK_TOKENS < new < context:
+        return _attend_at_once(queries, keys, values, scaling)
+    cached = context - new
+    ends = [*range(BLOCK_TOKENS, new, BLOCK_TOKENS), new]
+    blocks = [
+        _attend_at_once(queries[:, :, begin:end], keys[:, :, : cached + end], values[:, :, : cached + end], scaling)
+        for begin, end in zip([0, *ends], ends, strict=False)
+    ]
+    return torch.cat(blocks, dim=2)
+
+
+def _attend_at_once(queries: Any, keys: Any, values: Any, scaling: float) -> Any:
     from torch.nn import functional
     from torch.nn.attention.bias import causal_lower_right
 

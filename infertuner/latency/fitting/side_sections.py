@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import median
 from typing import cast, get_args
 
-from infertuner.latency.copies import LEAST_SIZES, copy_law
-from infertuner.latency.extras import Extra
+from infertuner.latency.fitting.copies import LEAST_SIZES, copy_law
 from infertuner.latency.machine import Ceilings, CopyLaw, Direction, EndToEnd, HostGap
+from infertuner.latency.measuring.extras import Extra
+from infertuner.latency.measuring.samples import ExtraVisit, Visit
 from infertuner.latency.model import LatencyModel
-from infertuner.latency.samples import ExtraVisit, Visit
 
 
 def ceilings(visits: Sequence[ExtraVisit]) -> Ceilings | None:

@@ -1,4 +1,4 @@
-"""Everything a calibration times: steps, copies, ceilings, generate(). Beside hardware.py, at the door to torch."""
+"""Everything a calibration times: steps, copies, ceilings, generate()."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import Any, cast
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.extras import LARGEST_COPY_BYTES, Extra
-from infertuner.latency.hardware_decoder import Decoder
-from infertuner.latency.hardware_timing import device_state, is_out_of_memory
+from infertuner.latency.hardware.decoder import Decoder
+from infertuner.latency.hardware.timing import device_state, is_out_of_memory
 from infertuner.latency.machine import DeviceState
+from infertuner.latency.measuring.extras import LARGEST_COPY_BYTES, Extra
+from infertuner.latency.measuring.protocol import CannotMeasureError
+from infertuner.latency.measuring.samples import Timing
 from infertuner.latency.points import Point
-from infertuner.latency.protocol import CannotMeasureError
-from infertuner.latency.samples import Timing
 
 
 class MachineBench:

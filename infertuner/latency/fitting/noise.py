@@ -1,4 +1,4 @@
-"""How much equal work differs from one step to the next, fitted to what law and drift leave. A door to scipy."""
+"""How much equal work differs from one step to the next, fitted to what law and drift leave."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t as student_t
 
-from infertuner.latency.fitting_forms import Floats
-from infertuner.latency.fitting_polish import Polished
 from infertuner.latency.law_sections import Noise, StepNoise
+from infertuner.latency.measuring.polish import Polished
+from infertuner.latency.measuring.samples import Visit
 from infertuner.latency.points import Kind
-from infertuner.latency.samples import Visit
+from infertuner.sources.requests import Floats
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 """Of a call's seconds relative to its point, drift left in."""
@@ -37,7 +37,7 @@ def noise_of(visits: Sequence[Visit], polished: Polished, kind: Kind) -> Noise:
     return Noise(
         between_visits_ratio=float(np.median(spreads)) if spreads else 0.0,
         call_quantiles={str(q): float(np.quantile(relative, q)) for q in QUANTILES},
-        steps=step_noise(steady, run_sd_ratio=float(polished.drift.std())),
+        steps=step_noise(steady, run_sd_ratio=robust_sd(polished.drift)),
     )
 
 
@@ -50,7 +50,7 @@ def step_noise(series: Sequence[Floats], *, run_sd_ratio: float) -> StepNoise | 
     if len(every) < FEWEST_CALLS:
         return None
     middle = float(np.median(every))
-    sigma = 1.4826 * float(np.median(np.abs(every - middle)))
+    sigma = robust_sd(every)
     limit = middle + SPIKE_SIGMAS * sigma
     spikes, body = every[every > limit], every[every <= limit]
     freedom, _, scale = student_t.fit(body - middle, floc=0.0)
@@ -66,3 +66,11 @@ def step_noise(series: Sequence[Floats], *, run_sd_ratio: float) -> StepNoise | 
         spike_rate=len(spikes) / len(every),
         spike_quantiles=[float(np.exp(np.quantile(spikes, q))) for q in SPIKE_QUANTILES] if len(spikes) else [],
     )
+
+
+def robust_sd(values: Floats) -> float:
+    """Standard deviation of the quiet majority, from the median absolute deviation.
+
+    A neighbour's visit is no property of the machine, and what it did to some visits would rule any mean of squares.
+    """
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))

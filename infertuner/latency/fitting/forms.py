@@ -1,7 +1,4 @@
-"""Fitting each candidate form to measured points: non-negative least squares, or a robust fit of log error.
-
-A door to scipy.
-"""
+"""Fitting each candidate form to measured points: non-negative least squares, or a robust fit of log error."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from scipy.interpolate import RBFInterpolator
 from scipy.optimize import least_squares, nnls
 
 from infertuner.latency.forms import ROOFLINE, TERMS, Axes, LawKind, Roofline, Shape, Work
+from infertuner.sources.requests import Floats
 
-Floats = NDArray[np.float64]
 SHARPEST = 12.0
 """p of the p-norm above which a rounded corner cannot be told from a sharp one."""
 NODES = 7

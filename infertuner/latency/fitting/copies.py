@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infertuner.latency.machine import CopyLaw, CopySegment
+from infertuner.sources.requests import Floats
 
-Floats = NDArray[np.float64]
 LEAST_SIZES = 3
 """Sizes a segment needs: a line through two can be left without none."""
 

@@ -1,7 +1,7 @@
 """From measured points to the laws of a profile: choose a form, fit it, say how sure it is and how far it is off.
 
 `fit_visits` takes a calibration of one's own; `fit_laws` takes any measured points, one number each, as publications
-have them. The doors to scipy are this file and those that begin with its name.
+have them. This package and `measuring.polish` are the doors to scipy.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import NamedTuple
 import numpy as np
 
 from infertuner.errors import CalibrationError
-from infertuner.latency import sections
-from infertuner.latency.fitting_forms import Data, Floats, Form, hinge, piecewise, roofline, with_ratio
-from infertuner.latency.fitting_mixed import FORMS as MIXED_FORMS
-from infertuner.latency.fitting_mixed import MixedData
-from infertuner.latency.fitting_noise import noise_of
-from infertuner.latency.fitting_polish import Polished
-from infertuner.latency.fitting_selection import Judge, choose
+from infertuner.latency.fitting import sections
+from infertuner.latency.fitting.forms import Data, Form, hinge, piecewise, roofline, with_ratio
+from infertuner.latency.fitting.mixed import FORMS as MIXED_FORMS
+from infertuner.latency.fitting.mixed import MixedData
+from infertuner.latency.fitting.noise import noise_of
+from infertuner.latency.fitting.selection import Judge, choose
 from infertuner.latency.forms import Law, LawKind, work_of
 from infertuner.latency.law_sections import DecodeLaw, Errors, MixedLaw, Noise, PrefillLaw
+from infertuner.latency.measuring.polish import Polished
+from infertuner.latency.measuring.samples import Visit
 from infertuner.latency.points import Kind, Point
-from infertuner.latency.samples import Visit
+from infertuner.sources.requests import Floats
 
 FORMS: dict[str, Form] = {
     "affine": piecewise(1),

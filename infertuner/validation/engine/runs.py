@@ -16,18 +16,15 @@ from infertuner.scenario.study import Study
 from infertuner.serving.continuous.config import Continuous
 from infertuner.serving.simulation import Simulation
 from infertuner.streams import Streams
-from infertuner.validation.bench import differences, machine_of
+from infertuner.validation.bench import differences, machine_of, measured_profile
 from infertuner.validation.compare import Error, compare
-from infertuner.validation.engine import EngineConfig, running_engine
-from infertuner.validation.engine_law import EngineLatency, EngineLaw, fit_law, predict_s
-from infertuner.validation.engine_replay import ReplayedIterations
-from infertuner.validation.file_requests import requests_of
-from infertuner.validation.gaps import engine_gaps
-from infertuner.validation.iterations import Iteration, iteration_from
-from infertuner.validation.profiles import measured_profile
+from infertuner.validation.engine.iterations import Iteration, iteration_from
+from infertuner.validation.engine.law import EngineLatency, EngineLaw, fit_law, predict_s
+from infertuner.validation.engine.replay import ReplayedIterations
+from infertuner.validation.engine.serving import EngineConfig, running_engine
 from infertuner.validation.progress import Tell
 from infertuner.validation.report import Validation
-from infertuner.validation.runs import Cell, Run, run_of
+from infertuner.validation.runs import Cell, Run, engine_gaps, requests_of, run_of
 from infertuner.validation.unfinished import Line, UnfinishedFile, run_from_line, run_to_line
 
 

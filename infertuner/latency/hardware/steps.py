@@ -1,4 +1,4 @@
-"""One step of a decoder at a time, each really run. Beside hardware.py, at the door to torch."""
+"""One step of a decoder at a time, each really run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infertuner.latency.hardware_decoder import GRAPH_UP_TO_TOKENS, Decoder
+from infertuner.latency.hardware.decoder import Decoder
+from infertuner.latency.hardware.timing import denormals_flushed
 from infertuner.latency.points import Point
 
 
 @dataclass(frozen=True)
 class DecoderSteps:
-    """A decoder as `device.Steps`: every call runs a step once."""
+    """A decoder as `loop.Steps`: every call runs a step once."""
 
     decoder: Decoder
 
@@ -22,11 +23,7 @@ class DecoderSteps:
 
         Making its inputs is not timed, nor is capturing a CUDA graph where calibration replays one.
         """
-        decoder = self.decoder
-        if decoder.device == "cuda" and point.batch_tokens <= GRAPH_UP_TO_TOKENS:
-            step = decoder.graphs.replay(point, lambda: decoder.step(point))
-        else:
-            step = decoder.step(point)
+        step = self.decoder.quick_step(point)
         self._wait()
         began = time.perf_counter()
         step()
@@ -46,9 +43,5 @@ def inference() -> Iterator[None]:
     """Steps run here as a service runs them: no gradients, numbers too small for the normal format count as 0."""
     import torch
 
-    torch.set_flush_denormal(True)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_flush_denormal(False)
+    with denormals_flushed(), torch.inference_mode():
+        yield

@@ -23,8 +23,9 @@ from infertuner.latency.law_sections import (
 from infertuner.latency.points import Point
 
 if TYPE_CHECKING:
-    from infertuner.latency.fitting_forms import Candidate, Floats
-    from infertuner.latency.fitting_mixed import Mixed
+    from infertuner.latency.fitting.forms import Candidate
+    from infertuner.latency.fitting.mixed import Mixed
+    from infertuner.sources.requests import Floats
 
 DRAWS = 50
 """Refits that are kept in the file."""

@@ -1,4 +1,4 @@
-"""Removing drift from visits, and how sure each point's median is. A door to scipy.
+"""Removing drift from visits, and how sure each point's median is.
 
 Speed drifts for everybody at once (clocks, neighbours), so visits are polished as Tukey's median polish does: the log
 of a visit is the effect of its point plus a smooth function of time. J. W. Tukey, Exploratory Data Analysis (1977),
@@ -15,9 +15,9 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.stats import t as student_t
 
-from infertuner.latency.fitting_forms import Floats
+from infertuner.latency.measuring.samples import Visit
 from infertuner.latency.points import Point
-from infertuner.latency.samples import Visit
+from infertuner.sources.requests import Floats
 
 DRIFT_WINDOW = 15
 """Visits over which speed is taken to be constant."""

@@ -1,0 +1,1 @@
+"""Measuring: what to visit, in which order, and what the visits say."""
