@@ -156,10 +156,11 @@ ENGINES = [
     {"kind": "continuous", "num_gpu_blocks": 2000},
     {"kind": "continuous", "num_gpu_blocks": 90, "max_num_seqs": 16, "max_num_batched_tokens": 128},
     {"kind": "prefill_first", "num_gpu_blocks": 2000, "max_num_seqs": 16},
+    {"kind": "prefill_first", "num_gpu_blocks": 90, "max_num_seqs": 16},
 ]
 
 
-@pytest.mark.parametrize("batcher", ENGINES, ids=["roomy", "preempting", "prefill first"])
+@pytest.mark.parametrize("batcher", ENGINES, ids=["roomy", "preempting", "prefill first", "prefill first, preempting"])
 def test_gaps_expanded_from_a_real_run_are_those_between_first_and_last_tokens(tiny, batcher):
     """Every gap of an answered request lies between its first and last token, and they sum to that time."""
     tiny["workload"] |= {"requests": 400, "arrivals": {"kind": "poisson", "per_s": 20}}

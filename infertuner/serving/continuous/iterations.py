@@ -33,7 +33,7 @@ class Iterations(Scheduler):
         "_answered", "_began_fs", "_began_s", "_began_waiting", "_call", "_clock", "_due_fs", "_finished_at_s",
         "_first_token_at_s", "_gpu_id", "_iteration", "_jump", "_latency", "_lines", "_max_jump", "_noise",
         "_notes", "_output_tokens", "_prefill_row", "_prefill_s", "_prefill_tokens", "_rank", "_requests", "_rows",
-        "_segments", "_status", "_urgencies",
+        "_segments", "_status", "_ticked_at_s", "_urgencies",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +66,7 @@ class Iterations(Scheduler):
         """The end of what is under way; None is idle."""
         self._began_fs = self._due_fs = 0
         """When the iteration or jump under way began, and when it ends."""
-        self._began_s = 0.0
+        self._began_s = self._ticked_at_s = 0.0
         self._began_waiting = self._prefill_tokens = 0
         self._prefill_row = b""
         """What the log will say of the iteration with prefill under way, once it has ended."""
@@ -100,7 +100,9 @@ class Iterations(Scheduler):
 
     def _preempt(self, sequence: Sequence, extra: int) -> None:
         super()._preempt(sequence, extra)
-        self._notes.preempted(sequence, self._began_s)
+        # prefill first: it may have stood still for whole prefills since its last token
+        said_at_s = max(sequence.said_at_s, self._ticked_at_s) if sequence.generated else self._began_s
+        self._notes.preempted(sequence, said_at_s)
 
     def _begin_prefill(self) -> None:
         """An iteration with chunks, and with a token for every sequence that decodes."""
@@ -137,6 +139,7 @@ class Iterations(Scheduler):
         if decodes or not self._prefill_first:
             self._kv_entries += decodes
             self._tick += 1
+            self._ticked_at_s = now_s
             if self._ends and self._ends[0][0] <= self._tick:
                 done = self._done()
         share_s = (now_s - self._began_s) / (tokens + decodes)
@@ -160,6 +163,7 @@ class Iterations(Scheduler):
         """A prefill is complete and yields a token; whether that was the last one. If not, decode."""
         self._prefilling.remove(sequence)
         sequence.generated += 1
+        sequence.said_at_s = now_s
         if sequence.generated == 1:
             self._first_token_at_s[sequence.row] = now_s
         elif sequence.lost_at_s is not None:
@@ -208,6 +212,7 @@ class Iterations(Scheduler):
         self._jump = None
         self._iteration += steps
         self._tick += steps
+        self._ticked_at_s = now_s
         self._kv_entries += steps * decodes
         if self._prefilling:
             self._notes.stood_still(self._prefilling, now_s - self._began_s)

@@ -27,8 +27,11 @@ class Sequence:
     done_at = 0
     """0 while it does not decode."""
     offset = 0
+    said_at_s = 0.0
+    """When its last prefill was complete and it said a token."""
     lost_at_s: float | None = None
-    """When it was preempted, until its next token (or, before its first one, its next admission)."""
+    """Of one that was preempted, when it said its last token, until its next (before its first one: when it was
+    preempted, until its next admission)."""
     full_blocks = 0
     """Full blocks: those it had when it was preempted, or will have after the iteration that prefills it."""
     kept: Kept | None = None
