@@ -34,6 +34,7 @@ def by_hand() -> dict[str, Any]:
     content["hardware"]["ceilings"] = None
     content["prefill"] |= {
         "ratio": None,
+        "roofline": None,
         "knots": knots(t2=1.0, t10=2.0, t100=20.0),
         "draws": [],
         "kv_entry_s": estimate(0.001),
@@ -43,6 +44,7 @@ def by_hand() -> dict[str, Any]:
     }
     content["decode"] |= {
         "ratio": None,
+        "roofline": None,
         "knots": knots(t1=0.5, t4=0.8),
         "draws": [],
         "kv_entry_s": estimate(0.001),
@@ -134,7 +136,9 @@ def test_a_curve_that_falls_below_zero_stays_at_zero(tmp_path, by_hand):
 def test_the_shipped_profile_answers_everywhere_in_its_box(batch_size, new, cached):
     model = Profile(kind="profile", path=SHIPPED).model(Streams(0))
     behind = model.prefill_s(batch_size=batch_size, new_tokens=new, cached_tokens=cached)
-    assert behind >= model.prefill_s(batch_size=batch_size, new_tokens=new, cached_tokens=0) > 0
+    alone = model.prefill_s(batch_size=batch_size, new_tokens=new, cached_tokens=0)
+    assert alone > 0
+    assert behind >= 0.99 * alone, "a prefix costs time, but for what the ratio has of the measurements' scatter"
 
 
 def test_the_file_survives_a_round_trip(tmp_path):

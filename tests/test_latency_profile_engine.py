@@ -40,6 +40,7 @@ def content() -> dict[str, Any]:
     found["hardware"]["ceilings"] = found["mixed"] = found["host_gap"] = None
     found["prefill"] |= {
         "ratio": None,
+        "roofline": None,
         "knots": knots(t2=1.0, t100=10.8),  # 0.8 + 0.1 a token
         "kv_entry_s": estimate(0.001),
         "sequence_s": estimate(0.01),
@@ -49,6 +50,7 @@ def content() -> dict[str, Any]:
     }
     found["decode"] |= {
         "ratio": None,
+        "roofline": None,
         "knots": knots(t1=0.5, t4=0.8),
         "kv_entry_s": estimate(0.002),
         "draws": [],
