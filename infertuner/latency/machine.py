@@ -131,6 +131,19 @@ class Model(Section):
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """1: the whole model. N: one of N shards, measured alone, without the all-reduces between them."""
 
+    @classmethod
+    def of(cls, name: str, config: ModelConfig, *, dtype: str, weights: str, tensor_parallel: int) -> Model:
+        """The section for a whole model, or for the shard of it that `config` is."""
+        return cls(
+            name=name if tensor_parallel == 1 else f"{name}-tp{tensor_parallel}",
+            config=config,
+            params=config.num_params,
+            dtype=dtype,
+            weights=weights,
+            kv_bytes_per_token=config.kv_bytes_per_token(dtype),
+            tensor_parallel=tensor_parallel,
+        )
+
 
 class Protocol(Section):
     """How it was measured."""

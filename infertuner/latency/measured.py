@@ -10,6 +10,7 @@ from typing import Literal
 from infertuner.errors import OutOfRangeError, ProfileError, ScenarioError
 from infertuner.latency.lines import PS_PER_S, DecodeLine
 from infertuner.latency.model import Chunk
+from infertuner.latency.static_only import StaticOnly
 from infertuner.latency.surfaces import Surface
 from infertuner.parts import FilePath, part
 from infertuner.streams import Streams
@@ -129,7 +130,7 @@ class TableLatency:
             self._decode.refuse(line.batch_size, kv_entries)
 
 
-class ReplayLatency:
+class ReplayLatency(StaticOnly):
     """Hands out the measurements in order, one a batch."""
 
     outside_calls = 0
@@ -154,19 +155,7 @@ class ReplayLatency:
         """Nothing: the measurement covered the whole batch."""
         return 0.0
 
-    def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
-        """Refused: a measurement covers a whole batch."""
-        raise self._no_iterations()
-
-    def decode_line(self, batch_size: int) -> DecodeLine:
-        """Refused: a measurement covers a whole batch."""
-        raise self._no_iterations()
-
-    def note_outside(self, *, batch_size: int, kv_entries: int, steps: int) -> None:
-        """Refused: a measurement covers a whole batch."""
-        raise self._no_iterations()
-
-    def _no_iterations(self) -> ScenarioError:
+    def _refusal(self) -> ScenarioError:
         return ScenarioError(
             f"latency.kind: replay plays whole batches back ({self._name}) and continuous batching asks for single "
             "iterations; choose latency kind profile, table or per_token, or a static batcher"

@@ -46,28 +46,14 @@ def import_results(
         raise CalibrationError(f"--import: {path}: a file of {format_} ends in {SUFFIXES[format_]}; give that one")
     if model is None:
         raise CalibrationError("--model: must say what the engine ran, since the file does not; such as llama-3.1-8b")
-    _, hardware = gpu_called(gpu, path.name)
+    _, device = gpu_called(gpu, path.name)
     config = shard(model_config(model), tp)
     run, _ = read_measured(path, {})
     return _profile(
         fit_steps(run),
         run,
-        hardware=Hardware(
-            name=hardware.name,
-            device="cuda",
-            threads=1,
-            memory_bytes=hardware.memory_bytes,
-            ceilings=hardware.ceilings,
-        ),
-        model=Model(
-            name=model if tp == 1 else f"{model}-tp{tp}",
-            config=config,
-            params=config.num_params,
-            dtype=DTYPE,
-            weights="not stated",
-            kv_bytes_per_token=config.kv_bytes_per_token(DTYPE),
-            tensor_parallel=tp,
-        ),
+        hardware=device.hardware(),
+        model=Model.of(model, config, dtype=DTYPE, weights="not stated", tensor_parallel=tp),
         origin=Origin(url=path.name, commit=commit or "not stated", licence="not stated", note=NOTE),
     )
 

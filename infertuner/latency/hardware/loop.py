@@ -6,15 +6,15 @@ itself. Static batches only; an engine that mixes prefill and decode in one iter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from infertuner.errors import ValidationError
-from infertuner.latency.lines import DecodeLine
-from infertuner.latency.model import Chunk, LatencyModel
+from infertuner.latency.model import LatencyModel
 from infertuner.latency.points import Point
+from infertuner.latency.static_only import StaticOnly
 from infertuner.sources.requests import Floats
 
 WARM_CALLS = 3
@@ -29,7 +29,15 @@ class Steps(Protocol):
         ...
 
 
-class DeviceLatency:
+class _InTheLoop(StaticOnly):
+    def _refusal(self) -> ValidationError:
+        return ValidationError(
+            "cluster.batcher: hardware in the loop runs static batches (none, fixed, timeout); "
+            "use python -m infertuner.validate engine for kind continuous"
+        )
+
+
+class DeviceLatency(_InTheLoop):
     """Answers by running the batch. It keeps what it measured in `gaps_s`."""
 
     outside_calls = 0
@@ -53,18 +61,6 @@ class DeviceLatency:
             self.gaps_s.append(np.repeat(seconds, batch_size))
         return sum(seconds)
 
-    def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
-        """Refused: the device runs static batches."""
-        raise _static_only()
-
-    def decode_line(self, batch_size: int) -> DecodeLine:
-        """Refused: the device runs static batches."""
-        raise _static_only()
-
-    def note_outside(self, *, batch_size: int, kv_entries: int, steps: int) -> None:
-        """Refused: the device runs static batches."""
-        raise _static_only()
-
     def _measured_s(self, batch_size: int, new_tokens: int, cached_tokens: int) -> float:
         point = step_point(batch_size, new_tokens, cached_tokens)
         if (point.kind, batch_size) not in self._warm:
@@ -76,7 +72,7 @@ class DeviceLatency:
         return seconds
 
 
-class SteppedLatency:
+class SteppedLatency(_InTheLoop):
     """A latency model at another speed, which keeps the seconds of every single decode step in `gaps_s`."""
 
     def __init__(self, model: LatencyModel, prefill_ratio: float = 1.0, decode_ratio: float = 1.0) -> None:
@@ -109,27 +105,8 @@ class SteppedLatency:
             self.gaps_s.append(np.repeat(seconds, batch_size))
         return sum(seconds)
 
-    def iteration_s(self, *, chunks: Sequence[Chunk], decodes: int, kv_entries: int) -> float:
-        """Refused: for static batches."""
-        raise _static_only()
-
-    def decode_line(self, batch_size: int) -> DecodeLine:
-        """Refused: for static batches."""
-        raise _static_only()
-
-    def note_outside(self, *, batch_size: int, kv_entries: int, steps: int) -> None:
-        """Refused: for static batches."""
-        raise _static_only()
-
 
 def step_point(batch_size: int, new_tokens: int, cached_tokens: int) -> Point:
     """The step of a static batch; one new token a sequence is a decode step."""
     kind = "decode" if new_tokens == 1 else "prefill"
     return Point(kind, batch_size, new_tokens, cached_tokens, "fit")  # type: ignore[arg-type]
-
-
-def _static_only() -> ValidationError:
-    return ValidationError(
-        "cluster.batcher: hardware in the loop runs static batches (none, fixed, timeout); "
-        "use python -m infertuner.validate engine for kind continuous"
-    )

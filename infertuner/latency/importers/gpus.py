@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infertuner.errors import CalibrationError
-from infertuner.latency.machine import Ceilings
+from infertuner.latency.machine import Ceilings, Hardware
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Gpu:
     def ceilings(self) -> Ceilings:
         """The peaks, with a tenth on top: boards clock higher than their data sheet promises."""
         return Ceilings(read_bytes_per_s=1.1 * self.read_bytes_per_s, flops_per_s=1.1 * self.flops_per_s)
+
+    def hardware(self) -> Hardware:
+        """The section of a profile about it."""
+        return Hardware(
+            name=self.name, device="cuda", threads=1, memory_bytes=self.memory_bytes, ceilings=self.ceilings
+        )
 
 
 GPUS = {

@@ -16,7 +16,7 @@ from infertuner.latency.importers import aiconfigurator, llmservingsim, splitwis
 from infertuner.latency.importers.design import BUNDLED, HELD_OUT, choose
 from infertuner.latency.importers.observations import Observation, Published
 from infertuner.latency.importers.tables import sha256_of_all
-from infertuner.latency.machine import Hardware, Model
+from infertuner.latency.machine import Model
 from infertuner.latency.physics import least_s
 from infertuner.latency.points import Kind, Point
 from infertuner.latency.profile import Calibration, Origin
@@ -72,23 +72,9 @@ def profile_of(published: Published, *, commit: str | None, seed: int) -> Calibr
         schema="infertuner.calibration/1",
         provenance="public",
         source=f"{origin.url} ({origin.licence}): {origin.software}, attention {origin.attention}",
-        hardware=Hardware(
-            name=published.gpu.name,
-            device="cuda",
-            threads=1,
-            memory_bytes=published.gpu.memory_bytes,
-            ceilings=published.gpu.ceilings,
-        ),
+        hardware=published.gpu.hardware(),
         origin=Origin(url=origin.url, commit=commit or "not stated", licence=origin.licence, note="; ".join(notes)),
-        model=Model(
-            name=published.model_name if tp == 1 else f"{published.model_name}-tp{tp}",
-            config=config,
-            params=config.num_params,
-            dtype=DTYPE,
-            weights="not stated",
-            kv_bytes_per_token=config.kv_bytes_per_token(DTYPE),
-            tensor_parallel=tp,
-        ),
+        model=Model.of(published.model_name, config, dtype=DTYPE, weights="not stated", tensor_parallel=tp),
         prefill=laws.prefill,
         decode=laws.decode,
         mixed=laws.mixed,

@@ -80,27 +80,20 @@ def choose(model: str | None, shape: str | None, tp: int, default: str) -> Choic
         name = re.sub(r"[^a-z0-9.]+", "-", Path(model).resolve().name.lower()).strip("-")
         weights = Path(model) if tp == 1 and any(Path(model).glob("*.safetensors")) else None
     whole = config or model_config(name)
-    return Choice(name if tp == 1 else f"{name}-tp{tp}", shard(whole, tp), tp, weights)
+    return Choice(name, shard(whole, tp), tp, weights)
 
 
 def make_plan(choice: Choice, hardware: Hardware, software: Software, *, dtype: str, limits: Limits, seed: int) -> Plan:
     """The plan for this decoder on this hardware, reaching as far as its memory allows."""
     config = choice.config
     weights_bytes = config.num_params * DTYPE_BYTES[dtype]
-    model = Model(
-        name=choice.name,
-        config=config,
-        params=config.num_params,
-        dtype=dtype,
-        weights=f"random normal, seed {seed}" if choice.weights is None else _fingerprint(choice.weights),
-        kv_bytes_per_token=config.kv_bytes_per_token(dtype),
-        tensor_parallel=choice.tensor_parallel,
-    )
+    weights = f"random normal, seed {seed}" if choice.weights is None else _fingerprint(choice.weights)
+    model = Model.of(choice.name, config, dtype=dtype, weights=weights, tensor_parallel=choice.tensor_parallel)
     spare_bytes = 0.8 * hardware.memory_bytes - weights_bytes  # a fifth is left for activations and everybody else
     within = limits.within_kv(int(spare_bytes / model.kv_bytes_per_token))
     if not within.batch_sizes:
         raise CalibrationError(
-            f"--model: {choice.name} in {dtype} needs {weights_bytes / 2**30:.1f} GiB for weights and more for KV "
+            f"--model: {model.name} in {dtype} needs {weights_bytes / 2**30:.1f} GiB for weights and more for KV "
             f"cache, and {hardware.name} has {hardware.memory_bytes / 2**30:.1f} GiB; choose a smaller model"
         )
     points = design(within, seed)
