@@ -76,6 +76,10 @@ class RequestColumns:
     """How often it lost its KV cache to others and had to be computed again."""
     retries: array[int] = field(init=False)
     """How often it was sent to another GPU because its own died."""
+    cache_tier: array[int] = field(init=False)
+    """The slowest tier that gave it KV, an index into `Records.tiers`' names; -1 for none."""
+    prefill_saved_s: array[float] = field(init=False)
+    """By the latency law, what prefilling it alone would have taken longer without what tiers gave it."""
 
     def __post_init__(self) -> None:
         self.gpu_id = array("i", [-1]) * self.n
@@ -88,14 +92,16 @@ class RequestColumns:
         self.routed_at_s = _nans(self.n)
         self.prefill_s, self.others_prefill_s = array("d", [0.0]) * self.n, array("d", [0.0]) * self.n
         self.others_decode_s = array("d", [0.0]) * self.n
+        self.cache_tier, self.prefill_saved_s = array("b", [-1]) * self.n, array("d", [0.0]) * self.n
 
     def begin_again(self, row: int) -> None:
         """Forget what a GPU that died did of a request; arrival, retries and preemptions remain."""
         self.gpu_id[row] = -1
         for column in (self.started_at_s, self.first_token_at_s, self.routed_at_s):
             column[row] = float("nan")
-        for column in (self.fetch_s, self.prefill_s, self.others_prefill_s, self.others_decode_s):
+        for column in (self.fetch_s, self.prefill_s, self.others_prefill_s, self.others_decode_s, self.prefill_saved_s):
             column[row] = 0.0
+        self.cache_tier[row] = -1
         self.batch_size[row] = self.cache_level[row] = self.cached_tokens[row] = 0
 
 
@@ -188,6 +194,53 @@ class CacheSizeColumns:
 
 
 @dataclass
+class TierUse:
+    """What one tier did over a run or replay, of one GPU or of all that share it; sizes are bytes."""
+
+    name: str
+    gpu_id: int
+    """Whose it is; -1 where all share it."""
+    capacity_bytes: int | None
+    """The last one; None for a tier that counts entries."""
+    hits: int = 0
+    """Lookups of keys it held and faster tiers did not."""
+    hit_tokens: int = 0
+    """Tokens of prefixes it gave; what was found and recomputed because that was faster is not among them."""
+    recomputed_tokens: int = 0
+    """Tokens found here and recomputed because that was faster."""
+    evictions: int = 0
+    evicted_bytes: int = 0
+    written_bytes: int = 0
+    """Into this tier, from the GPU or from a faster tier."""
+    read_bytes: int = 0
+    """Out of this tier, towards the GPU."""
+    link_busy_s: float = 0.0
+    """Seconds in which at least one read was on its link."""
+    held_byte_s: float = 0.0
+    """Integral over time of the bytes held."""
+    capacity_byte_s: float = 0.0
+    """Integral over time of its capacity: what is paid for."""
+    resizes: int = 0
+    infeasible_ticks: int = 0
+    """Decisions at which its controller said that its aim cannot be reached."""
+    ticks: int = 0
+    """Decisions of its controller."""
+
+
+@dataclass
+class CapacityColumns:
+    """One row a change of a tier's capacity, the first one included."""
+
+    gpu_id: array[int] = field(default_factory=lambda: array("q"))
+    tier: array[int] = field(default_factory=lambda: array("q"))
+    at_s: array[float] = field(default_factory=lambda: array("d"))
+    capacity: array[float] = field(default_factory=lambda: array("d"))
+    """In the unit of the tier."""
+    feasible: array[int] = field(default_factory=lambda: array("b"))
+    """0 where the controller said that its aim cannot be reached."""
+
+
+@dataclass
 class Records:
     """Everything one simulated run leaves behind."""
 
@@ -202,6 +255,9 @@ class Records:
     """Simulation events processed."""
     cache_logs: list[array[int]] = field(default_factory=list)
     """What each GPU's cache went through, in order: a request id for its lookup, ~id for its insertion when served."""
+    tiers: list[TierUse] = field(default_factory=list)
+    """What every tier of kind `tiered` did, in the order of looking, GPU after GPU."""
+    capacities: CapacityColumns = field(default_factory=CapacityColumns)
     outside_calls: int = 0
     """Answers of the latency model beyond what was measured."""
     segments: SegmentColumns = field(default_factory=SegmentColumns)

@@ -9,6 +9,7 @@ from pydantic import Field
 from infertuner.cache.sizing.fluid import Fluid
 from infertuner.cache.sizing.frequency import Frequency
 from infertuner.cache.sizing.static import Static
+from infertuner.cache.tiers.config import Tiered
 from infertuner.parts import Bytes, BytesPerSecond, CountOrZero, Seconds, part
 from infertuner.records import CacheLevel
 
@@ -65,3 +66,6 @@ class TwoLevel:
         if self.remote_bandwidth_bytes_per_s is None or self.kv_bytes_per_token is None:
             return 0.0
         return tokens * self.kv_bytes_per_token / self.remote_bandwidth_bytes_per_s
+
+
+Cache: TypeAlias = Annotated[TwoLevel | Tiered, Field(discriminator="kind")]

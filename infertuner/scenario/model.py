@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from infertuner.cache.config import TwoLevel
+from infertuner.cache.config import Cache
 from infertuner.latency.kinds import Latency
 from infertuner.parts import Count, CountOrZero, PositiveSeconds, Seconds, part
 from infertuner.scenario.domains import Domain
@@ -25,7 +25,7 @@ class Scenario:
     """What the scenario is called in tables and folders: lower case letters, digits, - and _."""
     description: str = ""
     """One sentence on what is asked."""
-    experiment: Literal["gpu_scaling", "batching", "cache"] | None = None
+    experiment: Literal["gpu_scaling", "batching", "cache", "cache_tiers"] | None = None
     """Which analysis makes the table and figure; without one, the plain metrics of every arm."""
     face: Literal["published", "corrected"] = "corrected"
     """Whether the analysis uses the definitions of the first publication or sound ones."""
@@ -43,8 +43,10 @@ class Scenario:
     """Who answers."""
     latency: Latency
     """How long a step takes."""
-    cache: TwoLevel | None = None
+    cache: Cache | None = None
     """KV caches; without this key nothing is remembered between requests."""
+    driver: Literal["serving", "replay"] = "serving"
+    """What runs: the whole service, or the cache alone at the instants of arrival, which is fast and knows no queues."""
     arms: list[dict[str, Any]] = field(default_factory=list)
     """Variants to compare, each a mapping from dotted key to value, such as {cluster.gpus: 2}."""
     sweep: dict[str, Domain] = field(default_factory=dict)

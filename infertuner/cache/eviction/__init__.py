@@ -1,0 +1,1 @@
+"""Which entry leaves a full tier: one policy per file, each owning its queues."""
