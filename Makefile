@@ -42,7 +42,7 @@ reference: $(DEMO)/installed ## Run every experiment into results/*/*-reference 
 	  batch_analysis/batching-frontier=batching_frontier \
 	  cache_experiments/published-cache=published/cache \
 	  cache_experiments/cache=cache \
-	  cache_experiments/cache-at-scale=cache_at_scale; do \
+	  cache_experiments/cache-at-scale=cache_two_level_at_scale; do \
 	  $(DEMO)/bin/python -m infertuner.simulate scenarios/$${run#*=}.yaml \
 	    --out .reference/$${run%=*}-reference --overwrite || exit; \
 	done

@@ -12,7 +12,8 @@ from setuptools import setup
 
 SERVING = "infertuner/serving"
 ENGINE = (
-    "blocks", "decoding", "engine", "iterations", "jump", "notes", "prefix_blocks", "scheduler", "segments", "sequence",
+    "blocks", "decoding", "engine", "iterations", "jump", "notes", "offloading", "prefix_blocks", "scheduler",
+    "segments", "sequence",
 )  # fmt: skip
 COMPILED = [
     *(f"{SERVING}/continuous/{name}.py" for name in ENGINE),

@@ -24,9 +24,9 @@ SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 CASES = {
     "1,024 GPUs, round robin": ("gpu_scaling_1024.yaml", 10),
     "1,024 GPUs, least outstanding": ("gpu_scaling_1024.yaml", 11),
-    "100 k users, STATIC": ("cache_at_scale.yaml", 0),
-    "100 k users, FLUID": ("cache_at_scale.yaml", 1),
-    "100 k users, FREQUENCY": ("cache_at_scale.yaml", 2),
+    "100 k users, STATIC": ("cache_two_level_at_scale.yaml", 0),
+    "100 k users, FLUID": ("cache_two_level_at_scale.yaml", 1),
+    "100 k users, FREQUENCY": ("cache_two_level_at_scale.yaml", 2),
 }
 """Scenario file and arm."""
 

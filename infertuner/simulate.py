@@ -13,9 +13,11 @@ from rich.console import Console
 from infertuner.commands import run_command
 from infertuner.errors import ResultsError
 from infertuner.experiments.analyses import analysis_of
+from infertuner.experiments.exports import export_run
 from infertuner.experiments.report import keep_records, print_result, summary, write_run
 from infertuner.experiments.result import Cell
 from infertuner.experiments.runs import run_study
+from infertuner.outcomes.exports import EXPORTS
 from infertuner.outcomes.folder import RunFolder, to_json
 from infertuner.outcomes.perfetto import parse_window, write_timeline
 from infertuner.outcomes.progress import progress_bar
@@ -49,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         "--trace", type=Path, metavar="FILE", help="write the first arm's first run as a Perfetto timeline (JSON)"
     )
     parser.add_argument("--trace-window", metavar="FROM:TO", help="what of it to write, such as 10s:20s (default: all)")
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=EXPORTS,
+        help="write each arm's first run as this benchmark would have, under exports/ (repeatable)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
     return parser
 
@@ -69,6 +78,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
         def keep(cell: Cell) -> None:
             keep_records(folder, cell)
+            export_run(folder, study, cell, arguments.export)
             if arguments.trace is not None and cell.arm_index == cell.replication == 0:
                 write_timeline(arguments.trace, cell.records, window)
 

@@ -17,9 +17,10 @@ from infertuner.experiments.report import resolved_yaml
 from infertuner.outcomes.folder import RunFolder, to_json
 from infertuner.scenario.overrides import parse_setting
 from infertuner.scenario.study import Study, load_study
-from infertuner.validation import file_requests, hardware_runs
+from infertuner.validation import file_requests, file_results, hardware_runs
 from infertuner.validation.engine import runs as engine_runs
-from infertuner.validation.files import COLUMNS
+from infertuner.validation.file_formats import COLUMNS
+from infertuner.validation.files import KNOWN
 from infertuner.validation.progress import progress
 from infertuner.validation.report import Validation, print_validation, write_validation
 from infertuner.validation.unfinished import UnfinishedFile
@@ -29,17 +30,20 @@ BOUNDS: dict[str, dict[str, float]] = {
     "hardware": {"e2e_mean": 0.05, "e2e_p95": 0.05},
     "engine": {"e2e_mean": 0.08, "ttft_mean": 0.12},
     "file": {"tpot_mean": 0.10, "ttft_mean": 0.25},
+    "results": {"tpot_mean": 0.10, "ttft_mean": 0.25},
 }
 """What each mode promises unless told otherwise."""
 EXAMPLES = {
     "hardware": "example: python -m infertuner.validate hardware scenarios/cache.yaml",
     "engine": "example: python -m infertuner.validate engine scenarios/engine.yaml --replications 3",
     "file": "example: python -m infertuner.validate file measured.json scenarios/engine.yaml --bound ttft_p95=0.3",
+    "results": "example: python -m infertuner.validate results measured.json results/plain/engine --bound e2e_mean=0.1",
 }
 HELP = {
     "hardware": "run the scenario on the device: every simulated step lasts what it is measured to last",
     "engine": "serve the scenario's requests in real time with transformers' continuous batching",
     "file": "simulate the requests of a file that a benchmark wrote",
+    "results": "compare two results: run folders or files that benchmarks wrote, either with either",
 }
 
 
@@ -54,11 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode, text in HELP.items():
         one = modes.add_parser(mode, help=text, description=text, epilog=EXAMPLES[mode])
-        if mode == "file":
-            one.add_argument("measured", type=Path, metavar="MEASURED", help="vLLM's .json, aiperf's .jsonl or a .csv")
-        one.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
+        if mode in ("file", "results"):
+            one.add_argument("measured", type=Path, metavar="MEASURED", help=KNOWN)
+        if mode == "results":
+            one.add_argument("compared", type=Path, metavar="COMPARED", help="the same; held against MEASURED")
+        else:
+            one.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
+            one.add_argument(
+                "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key (repeatable)"
+            )
         _add_common(one, mode)
-        if mode == "file":
+        if mode in ("file", "results"):
             names = ", ".join(COLUMNS)
             one.add_argument(
                 "--column", action="append", default=[], metavar="OURS=THEIRS", help=f"what a .csv calls {names}"
@@ -73,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser, mode: str) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key (repeatable)")
     default = " ".join(f"{name}={ratio:g}" for name, ratio in BOUNDS[mode].items())
     parser.add_argument(
         "--bound",
@@ -82,7 +91,7 @@ def _add_common(parser: argparse.ArgumentParser, mode: str) -> None:
         metavar="METRIC=RATIO",
         help=f"largest error allowed, such as e2e_mean=0.05 (repeatable; default: {default})",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"default: results/validation/{mode}-<scenario>")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"default: results/validation/{mode}-<name>")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json prints summary.json alone")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder of results")
 
@@ -91,6 +100,12 @@ def _validate(asked: argparse.Namespace) -> int:
     bounds = dict(parse_bound(bound) for bound in asked.bound) or BOUNDS[asked.mode]
     if getattr(asked, "replications", 1) < 1:
         raise ValidationError(f"--replications: is {asked.replications}; write a number of 1 or more")
+    if asked.mode == "results":
+        validation = file_results.validate(asked.measured, asked.compared, dict(map(_column, asked.column)), bounds)
+        out = asked.out or Path("results", "validation", f"results-{asked.compared.stem}")
+        with RunFolder(out, overwrite=asked.overwrite) as folder:
+            write_validation(folder, validation, sys.argv)
+        return _tell(validation, out, asked.format)
     study = load_study(asked.scenario, _settings(asked))
     out = asked.out or Path("results", "validation", f"{asked.mode}-{study.scenario.name}")
     with RunFolder(out, overwrite=asked.overwrite) as folder:
@@ -106,7 +121,12 @@ def _validate(asked: argparse.Namespace) -> int:
         if unfinished.path.exists():
             folder.write_text("measured.jsonl", unfinished.path.read_text(encoding="utf-8"))
     unfinished.remove()
-    if asked.format == "json":
+    return _tell(validation, out, asked.format)
+
+
+def _tell(validation: Validation, out: Path, form: str) -> int:
+    """Show what was found; the exit code."""
+    if form == "json":
         sys.stdout.write(to_json(validation.summary()))
     else:
         console = Console()

@@ -39,6 +39,10 @@ class Law:
             seconds += chunk.new_tokens * (self.token_s + self.pair_s * (chunk.cached_tokens + chunk.new_tokens / 2))
         return seconds
 
+    def prefill_s(self, *, batch_size, new_tokens, cached_tokens):
+        assert batch_size == 1
+        return self.iteration_s(chunks=[Chunk(cached_tokens, new_tokens)], decodes=0, kv_entries=0)
+
     def note_outside(self, *, batch_size, kv_entries, steps):
         self.outside_calls += steps
 
@@ -71,6 +75,10 @@ class Job:
     preemptions: int = 0
     prefills: bool = True
     """Whether it has yet to catch up with what it had when it was admitted."""
+    had: int = 0
+    fetched: int = 0
+    """Tokens at the start of its prompt that tiers gave it, all but the first `had` ones."""
+    fetch_fs: int = 0
 
     @property
     def total(self):
@@ -191,6 +199,7 @@ class PlainGpu:
         full = job.computed // self.c.block_size
         for slot in job.blocks[full:]:
             self.memory.unname(slot)  # was to be computed in this iteration and will not be
+        job.fetched = 0
         if job.findable is not None:
             job.findable = max(job.request.prefix_tokens // self.c.block_size, full)
         self.memory.give_back(job.blocks)
@@ -234,6 +243,8 @@ class PlainGpu:
             job = self.head()
             found = self.memory.find(job, self.c.block_size)
             computed = len(found) * self.c.block_size
+            if computed >= job.had:
+                computed = max(computed, job.fetched)
             tokens = job.total - computed
             if limit and tokens > limit:
                 tokens = limit
@@ -293,6 +304,9 @@ class PlainGpu:
                 self.memory.give_back(job.blocks)
                 job.blocks = []
         return done
+
+    def keep(self, job):
+        """Nothing remains of an answered request but its blocks."""
 
     def plan(self, now):
         while True:
@@ -377,20 +391,32 @@ class Front:
         self.dispatch(now)
 
 
-def simulate(asked, cluster, law):
-    """Every job of an open-loop workload, and the rows of every GPU."""
+def simulate(asked, cluster, law, offload=None):
+    """Every job of an open-loop workload, and the rows of every GPU.
+
+    offload: makes GPUs that have tiers, `offload.gpu(...)`, and knows their links.
+    """
     starts_at = round(cluster.startup_s * 10**15)
-    gpus = [PlainGpu(i, cluster.batcher, law, starts_at) for i in range(cluster.gpus)]
+    make = PlainGpu if offload is None else offload.gpu
+    gpus = [make(i, cluster.batcher, law, starts_at) for i in range(cluster.gpus)]
+    links = [] if offload is None else offload.links
     front = Front(asked, cluster, gpus)
     while True:
         busy = [gpu for gpu in gpus if gpu.due is not None]
-        now = min([front.next_at(), *(gpu.due for gpu in busy)])
+        now = min([front.next_at(), *(link.next_at() for link in links), *(gpu.due for gpu in busy)])
         if now == math.inf:
             return front.jobs, gpus
         if front.next_at() == now:
             front.send(now)
             continue
+        link = next((link for link in links if link.next_at() == now), None)
+        if link is not None:
+            link.go_on(now)
+            continue
         gpu = min((gpu for gpu in busy if gpu.due == now), key=lambda gpu: gpu.gpu_id)
-        for _ in gpu.boundary(now):
+        done = gpu.boundary(now)
+        for job in done:
+            gpu.keep(job)
+        for _ in done:
             front.answered(gpu, now)
         gpu.plan(now)

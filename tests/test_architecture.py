@@ -18,8 +18,9 @@ LAYERS = [
     {"serving", "outcomes"},
     {"scenario"},
     {"experiments"},
-    {"validation"},
-    {"simulate", "calibrate", "validate"},
+    {"validation", "sweeping"},
+    {"tuning"},
+    {"simulate", "calibrate", "validate", "sweep", "tune"},
 ]
 DOORS = {
     "simpy": {"serving"},
@@ -27,7 +28,9 @@ DOORS = {
     "transformers": {"latency/hardware/", "validation/engine/"},
     "scipy": {"latency/fitting/", "latency/measuring/polish.py", "outcomes/statistics.py"},
     "matplotlib": {"outcomes/figures.py", "outcomes/calibration_figures.py", "outcomes/validation_figures.py"},
+    "sklearn": {"tuning/comparison/"},
     "yaml": {"scenario/yaml12.py"},
+    "joblib": {"sweeping/engines.py"},
     "pyarrow": {"outcomes/folder.py", "sources/trace_", "latency/importers/"},
 }
 
@@ -85,7 +88,7 @@ def test_every_heavy_library_has_its_door(library):
             assert any(here.startswith(door) for door in DOORS[library]), f"{here} imports {library}"
 
 
-@pytest.mark.parametrize("module", ["infertuner", "infertuner.simulate"])
+@pytest.mark.parametrize("module", ["infertuner", "infertuner.simulate", "infertuner.sweep"])
 def test_importing_loads_neither_torch_nor_matplotlib(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'matplotlib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -95,7 +98,7 @@ def test_importing_loads_neither_torch_nor_matplotlib(module):
 def test_nobody_imports_a_command():
     for path in modules():
         for name in filter(lambda name: name.startswith("infertuner."), imports_of(path)):
-            assert name.split(".")[1] not in {"simulate", "calibrate", "validate"}, f"{path.name} imports {name}"
+            assert name.split(".")[1] not in LAYERS[-1], f"{path.name} imports {name}"
 
 
 def test_durations_and_instants_carry_their_unit():

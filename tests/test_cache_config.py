@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from infertuner.cache.config import TwoLevel
+from infertuner.cache.config import Cache, TwoLevel
 from infertuner.cache.sizing.frequency import Frequency
 from infertuner.cache.sizing.static import Static
 from infertuner.records import CacheLevel
@@ -89,6 +89,6 @@ def test_the_examples_of_the_page_work():
     examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert examples
     for example in examples:
-        CACHE.validate_python(yaml.safe_load(example)["cache"])
+        TypeAdapter(Cache).validate_python(yaml.safe_load(example)["cache"])
     results = doctest.testfile(str(PAGE), module_relative=False)
     assert (results.failed, results.attempted > 0) == (0, True)

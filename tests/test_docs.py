@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LONG = ("gpu_scaling_1024", "cache_at_scale", "batching_frontier")
+LONG = ("gpu_scaling_1024", "cache_at_scale", "cache_two_level_at_scale", "cache_controllers", "batching_frontier")
 """Scenarios whose documented command runs for minutes; here they run with few requests, once."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import nan
 from pathlib import Path
 
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertuner.outcomes.frames import cache_sizes_frame, requests_frame, segments_frame, steps_frame
+from infertuner.outcomes.frames import cache_sizes_frame, capacities_frame, requests_frame, segments_frame, steps_frame
 from infertuner.outcomes.latencies import TTFT_PARTS
 from infertuner.outcomes.metrics import gpu_distribution, summarise
-from infertuner.records import CacheLevel, CacheSizeColumns, Records, RequestColumns, Status, StepColumns
+from infertuner.records import CacheLevel, CacheSizeColumns, Records, RequestColumns, Status, StepColumns, TierUse
 from infertuner.sources.requests import OpenLoop, Requests
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +43,8 @@ class Row:
     others_decode_s: float = 0.0
     preemptions: int = 0
     retries: int = 0
+    cache_tier: int = -1
+    prefill_saved_s: float = 0.0
 
 
 RECORDED = [name for name in RequestColumns.__dataclass_fields__ if name != "n"]
@@ -338,3 +340,5 @@ def test_the_dictionaries_list_exactly_what_is_written(by_hand):
     assert first_cells(results, "segments.parquet") == ["arm", *segments_frame(by_hand)]
     assert first_cells(results, "steps.parquet") == ["arm", *steps_frame(by_hand)]
     assert first_cells(results, "cache_sizes.parquet") == ["arm", *cache_sizes_frame(by_hand)]
+    assert first_cells(results, "tiers.parquet") == ["arm", *(column.name for column in fields(TierUse))]
+    assert first_cells(results, "capacities.parquet") == ["arm", *capacities_frame(by_hand)]

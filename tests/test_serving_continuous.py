@@ -269,7 +269,7 @@ def test_a_dead_gpu_gives_all_requests_back_and_can_serve_again():
 def test_a_cache_section_is_refused(tiny):
     tiny["cluster"]["batcher"] = {"kind": "continuous", "num_gpu_blocks": 100}
     tiny["cache"] = {"kind": "two_level", "sizing": {"kind": "static", "entries": 3}, "remote_latency_s": 0.1}
-    with pytest.raises(Exception, match="so remove cache"):
+    with pytest.raises(Exception, match="remove cache, or use cache kind 'tiered'"):
         study_from(tiny)
 
 

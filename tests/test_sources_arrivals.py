@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from infertuner.sources.arrivals import Diurnal, FixedInterval, Gamma, OnOff, Phase, Phases, Poisson, ThinkingUsers
+from infertuner.sources.arrivals import (
+    Diurnal,
+    FixedInterval,
+    Gamma,
+    OnOff,
+    Phase,
+    Phases,
+    Poisson,
+    Surge,
+    ThinkingUsers,
+)
 from infertuner.sources.requests import ClosedLoop, OpenLoop
 
 OPEN = {
@@ -156,6 +166,33 @@ def test_phases_have_their_rates_and_the_last_one_stays():
         assert abs(np.sum((at_s >= since_s) & (at_s < until_s)) - expected) < 4 * math.sqrt(expected) + 1
         gaps = np.diff(at_s[(at_s >= since_s) & (at_s < until_s)])
         assert_mean(gaps, 1 / per_s)
+
+
+@pytest.mark.parametrize("factor", [0.25, 3])
+def test_a_surge_multiplies_the_rate_while_it_lasts_and_moves_nothing_before_it(factor):
+    tide = {"kind": "diurnal", "per_s": 50, "amplitude_ratio": 0.8, "period_s": 100}
+    surge = Surge(at_s=30, duration_s=20, factor=factor)
+    calm, surging = instants(Diurnal(**tide), 40_000), instants(Diurnal(**tide, surges=[surge]), 40_000)
+    assert np.allclose(surging[surging < 30], calm[calm < 30], rtol=0, atol=1e-9)
+
+    def count(at_s, start, end):
+        return int(((at_s >= start) & (at_s < end)).sum())
+
+    for start, end in ((30, 40), (40, 50)):
+        lower, upper = stats.poisson.interval(1 - 1e-5, factor * count(calm, start, end))
+        slack = 5 * factor * count(calm, start, end) ** 0.5
+        assert lower - slack < count(surging, start, end) < upper + slack
+    assert count(surging, 100, 200) == pytest.approx(5000, abs=5 * 100)
+
+
+def test_surges_come_one_after_the_other():
+    with pytest.raises(ValueError, match="before the one given before it has ended"):
+        Diurnal(
+            kind="diurnal",
+            per_s=1,
+            amplitude_ratio=0.5,
+            surges=[Surge(at_s=5, duration_s=10, factor=2), Surge(at_s=14, duration_s=1, factor=2)],
+        )
 
 
 def test_diurnal_high_tide_is_in_the_first_half():

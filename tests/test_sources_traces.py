@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from infertuner.sources.kinds import WorkloadKind
-from infertuner.sources.trace_formats import conversations, mooncake
+from infertuner.sources.trace_mooncake import conversations, mooncake
 from infertuner.sources.traces import Trace
 from infertuner.streams import Streams
 
@@ -175,7 +175,7 @@ def test_a_prompt_that_is_known_to_the_end_still_has_a_new_token(tmp_path):
     ]
     path = tmp_path / "mooncake.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    read = mooncake(path, block_tokens=512)
+    read = mooncake(path, block_tokens=512, timestamp_unit_s=0.001)
     assert read.at_s.tolist() == [0, 1.5, 3]
     assert read.session_id.tolist() == [0, 1, 0]
     assert read.prefix_tokens.tolist() == [0, 0, 1023]

@@ -1,12 +1,17 @@
-"""Files of measured requests: three formats, and what is wrong with a file in one line."""
+"""Files of measured requests: every format by plain values, and what is wrong with a file in one line."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from infertuner import simulate
 from infertuner.errors import ValidationError
+from infertuner.scenario import yaml12
+from infertuner.scenario.study import study_from
+from infertuner.validation import file_requests, file_results
 from infertuner.validation.files import read_measured
 
 VLLM = {
@@ -73,6 +78,102 @@ def test_csv_with_columns_of_its_own(tmp_path):
     assert run.prompt_tokens.tolist() == [7, 5]
 
 
+def guidellm(successful, *, errored=(), incomplete=()):
+    requests = {"successful": successful, "errored": list(errored), "incomplete": list(incomplete)}
+    return {"metadata": {"version": 2}, "benchmarks": [{"requests": requests}]}
+
+
+GUIDELLM_REQUEST = {
+    "request_start_time": 1000.0,
+    "request_end_time": 1001.5,
+    "time_to_first_token_ms": 250.0,
+    "prompt_tokens": 12,
+    "output_tokens": 5,
+    "info": {"timings": {"last_token_iteration": 1001.25}},
+}
+
+
+def test_guidellm_requests_end_with_their_last_token(tmp_path):
+    later = GUIDELLM_REQUEST | {"request_start_time": 1002.0, "request_end_time": 1004.0, "info": {"timings": {}}}
+    run, failed = read_measured(
+        written(tmp_path / "benchmarks.json", guidellm([later, GUIDELLM_REQUEST], errored=[{}], incomplete=[{}])), {}
+    )
+    assert failed == 2
+    assert run.arrived_at_s.tolist() == [0.0, 2.0]
+    assert run.latencies_s("ttft").tolist() == [0.25, 0.25]
+    assert run.latencies_s("e2e").tolist() == [1.25, 2.0]
+    assert run.latencies_s("tpot")[0] == 0.25
+
+
+def test_inference_perf_requests_are_timed_by_their_tokens(tmp_path):
+    info = {"input_tokens": 7, "response_metrics": {"output_tokens": 3, "output_token_times": [5.5, 6.0, 6.25]}}
+    lines = [
+        {"start_time": 5.0, "end_time": 6.5, "info": info, "error": None},
+        {"start_time": 5.0, "end_time": 6.0, "info": info, "error": {"error_type": "x", "error_msg": "y"}},
+        {"start_time": 5.0, "end_time": 6.0, "info": {"response_metrics": {"output_token_times": []}}, "error": None},
+    ]
+    run, failed = read_measured(written(tmp_path / "per_request_lifecycle_metrics.json", lines), {})
+    assert failed == 2
+    assert run.latencies_s("ttft").tolist() == [0.5]
+    assert run.latencies_s("e2e").tolist() == [1.25]
+    assert [gaps.tolist() for gaps in run.gaps_s] == [[0.5, 0.25]]
+    assert run.prompt_tokens.tolist() == [7]
+
+
+def test_sglang_says_not_when_it_sent(tmp_path, tiny):
+    content = {key: value for key, value in VLLM.items() if key != "start_times"}
+    path = written(tmp_path / "sglang.jsonl", json.dumps(content) + "\n")
+    run, failed = read_measured(path, {})
+    assert failed == 1
+    assert not run.has_arrivals
+    assert sorted(run.latencies_s("e2e")) == pytest.approx([0.25, 0.4, 0.8])
+    with pytest.raises(ValidationError, match="does not say when requests were sent"):
+        file_requests.validate(study_from(tiny), path, {}, {})
+    found = file_results.validate(path, path, {}, {})
+    assert "throughput" not in found.errors
+    assert found.errors["e2e_mean"].ratio.mean == 0
+    with pytest.raises(ValidationError, match="holds 2 runs"):
+        read_measured(written(path, (json.dumps(content) + "\n") * 2), {})
+
+
+def test_a_line_that_vllm_appended_is_read_as_its_file(tmp_path):
+    run, _ = read_measured(written(tmp_path / "appended.jsonl", json.dumps(VLLM) + "\n"), {})
+    assert run.has_arrivals
+    assert run.arrived_at_s.tolist() == pytest.approx([0.0, 0.2, 0.5])
+
+
+def test_a_run_folder_is_read_as_its_records(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny["horizon_s"], tiny["cluster"]["gpus"] = 10, 1
+    (tmp_path / "tiny.yaml").write_text(yaml12.write(tiny))
+    assert simulate.main(["tiny.yaml", "--out", "run", "--export", "vllm"]) == 0
+    (folder, unanswered), (exported, failed) = (
+        read_measured(tmp_path / name, {}) for name in ("run", "run/exports/vllm_bench_serve.json")
+    )
+    assert unanswered == failed > 0
+    for metric in ("ttft", "tpot", "e2e"):
+        assert folder.latencies_s(metric) == pytest.approx(exported.latencies_s(metric), abs=1e-12, nan_ok=True)
+    assert np.array_equal(folder.output_tokens, exported.output_tokens)
+    (tmp_path / "tiny.yaml").write_text(yaml12.write(tiny | {"sweep": {"cluster.gpus": [1, 2]}}))
+    assert simulate.main(["tiny.yaml", "--out", "two"]) == 0
+    with pytest.raises(ValidationError, match="holds 2 arms"):
+        read_measured(tmp_path / "two", {})
+    with pytest.raises(ValidationError, match="give the folder of python -m infertuner"):
+        read_measured(tmp_path, {})
+
+
+def test_unlike_requests_are_compared_as_samples(tmp_path):
+    header = "arrived_at_s,first_token_at_s,finished_at_s,prompt_tokens,output_tokens\n"
+    slow = written(tmp_path / "slow.csv", header + "".join(f"{i},{i + 0.5},{i + 2.0},5,6\n" for i in range(30)))
+    fast = written(tmp_path / "fast.csv", header + "".join(f"{i},{i + 0.5},{i + 1.0},5,6\n" for i in range(20)))
+    found = file_results.validate(slow, fast, {}, {"e2e_mean": 0.4})
+    assert found.errors["e2e_mean"].ratio.mean == pytest.approx(-0.5)
+    assert found.errors["ttft_mean"].ratio.mean == 0
+    assert "do not hold the same requests (30 against 20)" in found.notes[0]
+    assert not found.held
+    assert not file_results.validate(slow, slow, {}, {}).notes
+
+
 HEADER = "arrived_at_s,first_token_at_s,finished_at_s,prompt_tokens,output_tokens\n"
 
 
@@ -90,6 +191,11 @@ HEADER = "arrived_at_s,first_token_at_s,finished_at_s,prompt_tokens,output_token
         ("run.json", {"ttfts": []}, "no array 'start_times'"),
         ("run.json", {**VLLM, "ttfts": [1.0]}, "arrays differ in length"),
         ("run.json", {**VLLM, "itls": [0.1, [], [], [0.3]]}, "request 0: itls is 0.1"),
+        ("run.json", {"benchmarks": []}, "holds 0 benchmarks"),
+        ("run.json", guidellm([{}]), "request 0: request_start_time is None"),
+        ("run.json", guidellm([GUIDELLM_REQUEST | {"info": {}}]), "request 0: info.timings is missing"),
+        ("run.json", [{}], "request 0: has no info"),
+        ("run.json", [{"start_time": 1, "info": {"response_metrics": None}}], "info.response_metrics is missing"),
         ("run.jsonl", "{}\n", "line 1: no metadata and metrics"),
         ("run.jsonl", json.dumps(aiperf_line(metrics={})), "line 1: time_to_first_token is None"),
     ],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from infertuner.experiments import batching, cache, gpu_scaling, plain
+from infertuner.experiments import batching, cache, cache_tiers, gpu_scaling, plain
 from infertuner.experiments.result import Row, StudyResult
-from infertuner.outcomes import engine_figures, figures
+from infertuner.outcomes import cache_figures, engine_figures, figures
 from infertuner.outcomes.window import Metrics
 from infertuner.records import Records
 from infertuner.scenario.model import Scenario
@@ -33,6 +33,10 @@ class Analysis:
     """The dotted key along which its figure compares arms."""
     draw: Callable[[str, list[Row], list[Row]], Figure | None] | None = None
     """The figure, from a title, the table's rows, and what each row was run with besides its place on the axis."""
+    course: Callable[[Records], Any] | None = None
+    """How one run went, for a figure over time; None where there is nothing to show."""
+    draw_courses: Callable[[str, Sequence[Row], Sequence[Any]], Figure | None] | None = None
+    """The figure of the courses of every arm's first run, from a title and what each arm was run with."""
 
 
 ANALYSES = {
@@ -58,6 +62,16 @@ ANALYSES = {
         headline=cache.HEADLINE,
         axis=cache.AXIS,
         draw=figures.draw_cache,
+    ),
+    "cache_tiers": Analysis(
+        folder="cache_tiers",
+        measure=cache_tiers.measure,
+        table=cache_tiers.table,
+        headline=cache_tiers.HEADLINE,
+        axis=cache_tiers.AXIS,
+        draw=cache_figures.draw_tiers,
+        course=cache_figures.tier_course,
+        draw_courses=cache_figures.draw_courses,
     ),
 }
 PLAIN = Analysis(folder="plain", table=plain.table, headline=plain.HEADLINE, draw=engine_figures.draw_engines)

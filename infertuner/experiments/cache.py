@@ -12,6 +12,7 @@ from dataclasses import fields
 from infertuner.cache.config import Sizing, TwoLevel
 from infertuner.cache.replay import local_hits_at
 from infertuner.experiments.result import Row, StudyResult
+from infertuner.experiments.verdicts import verdict
 from infertuner.outcomes.latencies import durations
 from infertuner.outcomes.metrics import local_entries
 from infertuner.outcomes.statistics import interval, paired_difference
@@ -22,8 +23,8 @@ from infertuner.units import SECONDS
 
 AXIS = "cache.sizing"
 HEADLINE = (
-    "local_hits", "remote_hits", "misses", "local_entries_mean", "gain_over_static_hits", "avg_latency_ms",
-    "e2e_against_first_s",
+    "local_hits", "remote_hits", "misses", "local_entries_mean", "gain_over_static_hits", "verdict",
+    "avg_latency_ms", "e2e_against_first_s",
 )  # fmt: skip
 
 
@@ -41,7 +42,9 @@ def measure(records: Records, scenario: Scenario) -> Metrics:
         **counts,
         "cache_hits": counts["local_hits"] + counts["remote_hits"],
         "static_local_hits": static,
-        "reported_latency_s": reported_latency_s(records, scenario.cache) if scenario.face == "published" else None,
+        "reported_latency_s": reported_latency_s(records, _two_level(scenario))
+        if scenario.face == "published"
+        else None,
     }
 
 
@@ -83,6 +86,11 @@ def table(result: StudyResult) -> list[Row]:
     return [_row(result, index) for index in range(len(result.arms))]
 
 
+def _two_level(scenario: Scenario) -> TwoLevel | None:
+    """The cache of this experiment; tiers have an experiment of their own, `cache_tiers`."""
+    return scenario.cache if isinstance(scenario.cache, TwoLevel) else None
+
+
 def _config(sizing: Sizing) -> str:
     """The initial size, and every other key that is not at its default."""
     others = [
@@ -94,11 +102,12 @@ def _config(sizing: Sizing) -> str:
 
 
 def _row(result: StudyResult, index: int) -> Row:
-    cache = result.arms[index].scenario.cache
+    cache = _two_level(result.arms[index].scenario)
     sizing = cache.sizing if cache else None
     published = result.study.scenario.face == "published"
     latency_s = result.interval(index, "reported_latency_s" if published else "e2e_mean_s")
     hits, requests = result.values(index, "cache_hits"), result.values(index, "requests")
+    gain = paired_difference(result.values(index, "local_hits"), result.values(index, "static_local_hits"))
     return {
         "strategy": sizing.kind.upper() if sizing else "NONE",
         "total_requests": result.requests_of(index),
@@ -110,9 +119,8 @@ def _row(result: StudyResult, index: int) -> Row:
         "strategy_config": "" if sizing is None else _config(sizing),
         **result.labels(index, AXIS),
         **result.intervals(index, "local_hits", "remote_hits", "misses", "local_entries_mean", "static_local_hits"),
-        "gain_over_static_hits": paired_difference(
-            result.values(index, "local_hits"), result.values(index, "static_local_hits")
-        ),
+        "gain_over_static_hits": gain,
+        "verdict": verdict(gain, "static of the same size"),
         "e2e_against_first_s": paired_difference(
             result.values(index, "e2e_mean_s"), result.values(0, "e2e_mean_s")
         ),

@@ -13,12 +13,22 @@ import pandas as pd
 from rich.console import Console
 
 from infertuner import provenance
+from infertuner.experiments import slo
 from infertuner.experiments.analyses import analysis_of
+from infertuner.experiments.ceiling import NAMES as CEILING
 from infertuner.experiments.result import Cell, Row, StudyResult
 from infertuner.outcomes import engine_figures, figures
 from infertuner.outcomes.console import print_table
 from infertuner.outcomes.folder import RunFolder, flatten
-from infertuner.outcomes.frames import cache_sizes_frame, fleet_frame, requests_frame, segments_frame, steps_frame
+from infertuner.outcomes.frames import (
+    cache_sizes_frame,
+    capacities_frame,
+    fleet_frame,
+    requests_frame,
+    segments_frame,
+    steps_frame,
+    tiers_frame,
+)
 from infertuner.outcomes.latencies import TTFT_PARTS
 from infertuner.outcomes.statistics import Interval
 from infertuner.scenario import yaml12
@@ -36,7 +46,9 @@ def keep_records(folder: RunFolder, cell: Cell) -> None:
     """Write the records of an arm's first replication; the others are kept as metrics only."""
     if cell.replication == 0:
         for name, frame in (
-            ("requests.parquet", requests_frame(cell.records)),
+            *([("requests.parquet", requests_frame(cell.records))] if cell.records.requests.n else []),
+            ("tiers.parquet", tiers_frame(cell.records)),
+            ("capacities.parquet", capacities_frame(cell.records)),
             ("steps.parquet", steps_frame(cell.records)),
             ("segments.parquet", segments_frame(cell.records)),
             ("cache_sizes.parquet", cache_sizes_frame(cell.records)),
@@ -58,10 +70,13 @@ def write_run(folder: RunFolder, result: StudyResult, argv: Sequence[str]) -> No
     folder.write_csv(f"{analysis.folder}.csv", analysis.table(result))
     folder.write_csv("replications.csv", _replications(result))
     folder.write_text("scenario.resolved.yaml", resolved_yaml(result.study, folder.path))
-    folder.write_json("provenance.json", _provenance(result.study, argv))
+    folder.write_json("provenance.json", study_provenance(result.study, argv))
     drawn = figure(result)
     if drawn is not None:
         figures.save(drawn, folder.file(f"figures/{scenario.name}.png"))
+    over_time = figure_over_time(result)
+    if over_time is not None:
+        figures.save(over_time, folder.file("figures/over_time.png"))
 
 
 def table(result: StudyResult) -> pd.DataFrame:
@@ -79,6 +94,16 @@ def figure(result: StudyResult) -> Figure | None:
     return analysis.draw(scenario.description or scenario.name, analysis.table(result), conditions)
 
 
+def figure_over_time(result: StudyResult) -> Figure | None:
+    """How the first run of every arm went; None where its analysis draws no such thing."""
+    scenario = result.study.scenario
+    analysis = analysis_of(scenario)
+    if analysis.draw_courses is None or not result.courses:
+        return None
+    conditions = [result.condition(index, "") for index in range(len(result.arms))]
+    return analysis.draw_courses(scenario.description or scenario.name, conditions, result.courses)
+
+
 def summary(result: StudyResult) -> dict[str, Any]:
     """The content of summary.json: what was asked, every metric of every arm, and what the run took."""
     scenario = result.study.scenario
@@ -88,6 +113,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
             "parameters": arm.parameters,
             **result.intervals(index, *result.metrics[index][0]),
             "saturation": result.saturation(index),
+            "slo": slo.told(result, index),
             "ttft_parts": _ttft_parts(result, index),
         }
         for index, arm in enumerate(result.arms)
@@ -127,6 +153,9 @@ def print_result(result: StudyResult, console: Console) -> None:
         [{name: row[name] for name in shown} | verdict for row, verdict in zip(rows, _verdicts(result), strict=True)],
         console,
     )
+    if objectives := slo.rows(result):
+        print_table("objectives", objectives, console)
+    _print_ceiling(result, console)
     _print_ttft_parts(result, console)
     notes = [f"latency: {source}" for source in result.latency_sources()]
     notes += [f"warning: {warning}" for warning in result.warnings()]
@@ -139,6 +168,17 @@ def _verdicts(result: StudyResult) -> list[Row]:
     verdicts = [result.saturation(index) for index in range(len(result.arms))]
     decided = any(verdict not in (None, "undecided") for verdict in verdicts)
     return [{"saturation": verdict} if decided else {} for verdict in verdicts]
+
+
+def _print_ceiling(result: StudyResult, console: Console) -> None:
+    """How much of its lookups a cache could have found at most, and how much of that it found."""
+    known = [
+        {"arm": index} | result.labels(index) | result.intervals(index, *CEILING)
+        for index in range(len(result.arms))
+        if result.interval(index, "ceiling_ratio").mean is not None
+    ]
+    if known:
+        print_table("what the cache found, and the most that any cache could have found", known, console)
 
 
 def _print_ttft_parts(result: StudyResult, console: Console) -> None:
@@ -202,7 +242,8 @@ def _replications(result: StudyResult) -> list[Row]:
     ]
 
 
-def _provenance(study: Study, argv: Sequence[str]) -> dict[str, Any]:
+def study_provenance(study: Study, argv: Sequence[str]) -> dict[str, Any]:
+    """The content of provenance.json: code, machine and command, and the digest of every file the arms read."""
     files = sorted({path for arm in study.arms for path in _files(arm.scenario)})
     return {
         **provenance.collect(argv),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from infertuner.outcomes.saturation import saturation
@@ -42,6 +43,8 @@ class StudyResult:
     """Indexed by arm, then replication."""
     distributions: list[list[int]] = field(default_factory=list)
     """Requests finished by each GPU in the first replication, indexed by arm."""
+    courses: list[Any] = field(default_factory=list)
+    """How each arm's first run went over time, where its analysis asks; indexed by arm."""
     requests: int = 0
     events: int = 0
     outside_calls: int = 0
@@ -82,7 +85,8 @@ class StudyResult:
         for status, why in UNANSWERED.items():
             if lost := self._share(status):
                 notes.append(f"{status}: {lost} of requests: {why}")
-        if silent := [index for index in range(len(self.arms)) if self.interval(index, "e2e_mean_s").mean is None]:
+        served = [index for index, arm in enumerate(self.arms) if arm.scenario.driver == "serving"]
+        if silent := [index for index in served if self.interval(index, "e2e_mean_s").mean is None]:
             notes.append(f"no latencies: {self._arms(silent)}: nobody came after warmup_s and had an answer by the end")
         if full := [index for index in range(len(self.arms)) if self.saturation(index) == "saturated"]:
             arms = self._arms(full)
@@ -101,7 +105,9 @@ class StudyResult:
         return ", ".join(f"{self._arms([index])}: {100 * share:.3g} %" for index, share in lost.items())
 
     def saturation(self, arm_index: int) -> str | None:
-        """Whether an arm is past its capacity; None for closed loops."""
+        """Whether an arm is past its capacity; None for closed loops and replays, which cannot be."""
+        if self.arms[arm_index].scenario.driver == "replay":
+            return None
         return saturation(self.metrics[arm_index])
 
     def labels(self, arm_index: int, *shown_elsewhere: str) -> Row:
@@ -109,8 +115,11 @@ class StudyResult:
 
         A key that only other arms set has the value it has in the file, or its default.
         """
-        arm = self.arms[arm_index]
-        return self._named({key: self._value(arm, key) for key in self._varied()}, shown_elsewhere)
+        return self._named(self.parameters(arm_index), shown_elsewhere)
+
+    def parameters(self, arm_index: int) -> Row:
+        """The value an arm has of every dotted key in which arms differ, as written."""
+        return {key: self._value(self.arms[arm_index], key) for key in self._varied}
 
     def condition(self, arm_index: int, axis: str) -> Row:
         """What an arm was run with besides its place on `axis`: arms with equal conditions make one line of a figure.
@@ -120,6 +129,7 @@ class StudyResult:
         arm = self.arms[arm_index]
         return self._named(arm.swept, (axis,)) if axis in arm.variant else self.labels(arm_index, axis)
 
+    @cached_property
     def _varied(self) -> list[str]:
         """Every dotted key in which arms differ."""
         return list(dict.fromkeys(key for arm in self.arms for key in arm.parameters))
@@ -128,14 +138,22 @@ class StudyResult:
         return arm.parameters[key] if key in arm.parameters else _written(self.study.raw, arm.scenario, key)
 
     def _named(self, values: Mapping[str, Any], without: Sequence[str]) -> Row:
-        every = set(self._varied())
+        every = set(self._varied)
         return {_short(key, every): self._label(key, value) for key, value in values.items() if key not in without}
 
     def _label(self, key: str, value: Any) -> Any:
         """A value in words; of parts whose kinds tell the arms apart, the kind alone."""
-        values = [self._value(arm, key) for arm in self.arms]
-        enough = len({str(_kind(value)) for value in values}) == len({str(_label(value)) for value in values})
-        return _kind(value) if enough else _label(value)
+        return _kind(value) if key in self._told_by_kind else _label(value)
+
+    @cached_property
+    def _told_by_kind(self) -> set[str]:
+        """Varied keys whose values differ in kind wherever they differ."""
+        columns = {key: [self._value(arm, key) for arm in self.arms] for key in self._varied}
+        return {
+            key
+            for key, values in columns.items()
+            if len({str(_kind(value)) for value in values}) == len({str(_label(value)) for value in values})
+        }
 
 
 def _written(raw: Any, parsed: Any, key: str) -> Any:
@@ -154,7 +172,11 @@ def _short(key: str, every: set[str]) -> str:
 
 
 def _kind(value: Any) -> Any:
-    return value["kind"] if isinstance(value, Mapping) and "kind" in value else _label(value)
+    """The kind of a part, or of the one part within it that has a kind, as a tier's controller."""
+    if not isinstance(value, Mapping):
+        return _label(value)
+    kinds = [part["kind"] for part in (value, *value.values()) if isinstance(part, Mapping) and "kind" in part]
+    return kinds[0] if "kind" in value or len(kinds) == 1 else _label(value)
 
 
 def _label(value: Any) -> Any:

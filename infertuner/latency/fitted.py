@@ -14,7 +14,7 @@ from infertuner.latency.model import Chunk
 from infertuner.latency.noise import NoiseRing
 from infertuner.latency.profile import Calibration, load_calibration
 from infertuner.latency.uncertainty import Draw, noise_ring
-from infertuner.parts import FilePath, part
+from infertuner.parts import FilePath, Positive, part
 from infertuner.streams import Streams
 
 CORNERS = 17
@@ -37,6 +37,8 @@ class Profile:
     uncertainty: Literal["none", "drawn"] = "none"
     """`drawn`: every replication draws one of the refitted sets of coefficients and one level for the whole run, so
     that the intervals of a table carry the calibration's own doubt."""
+    factor: Positive = 1.0
+    """Multiply what the laws say by this, to ask what an error of theirs would mean; the host gap stays."""
     noise: Literal["none", "measured"] = "none"
     """`measured`: iterations of a continuous batcher vary around the law as measured steps did; means stay."""
 
@@ -55,7 +57,12 @@ class Profile:
                 raise ProfileError(f"{self.path}: no noise was measured; set latency.noise: none, or measure it")
             ring = noise_ring(steps, streams.get("noise"))
         return ProfileLatency(
-            calibration, name=str(self.path), refuse=self.out_of_range == "refuse", draw=draw, noise=ring
+            calibration,
+            name=str(self.path),
+            refuse=self.out_of_range == "refuse",
+            draw=draw,
+            noise=ring,
+            factor=self.factor,
         )
 
     def source(self) -> str:
@@ -85,12 +92,14 @@ class ProfileLatency:
         refuse: bool,
         draw: Draw | None = None,
         noise: NoiseRing | None = None,
+        factor: float = 1.0,
     ) -> None:
         self.outside_calls = 0
         self.noise = noise
+        self.kv_bytes_per_token = calibration.model.kv_bytes_per_token
         self._name, self._refuse = name, refuse
         drawn = draw or Draw.none()
-        self._level = drawn.level
+        self._level = drawn.level * factor
         prefill, decode, mixed = calibration.prefill, calibration.decode, calibration.mixed
         self._prefill, self._decode = prefill.law(drawn.row(prefill)), decode.law(drawn.row(decode))
         self._mixed = None if mixed is None else mixed.law(drawn.row(mixed))

@@ -75,7 +75,7 @@ def format_cell(name: str, value: object) -> str:
 def _format_float(name: str, value: float, digits: int = 3) -> str:
     if name.endswith("_ratio"):
         return f"{100 * value:.1f} %"
-    if name.endswith("_s") and not name.endswith("_per_s"):
+    if name.endswith("_s") and not name.endswith("per_s"):
         return format_seconds(value, digits)
     return format_number(value, digits)
 

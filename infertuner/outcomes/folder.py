@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from infertuner.errors import ResultsError
 from infertuner.outcomes.statistics import Interval
 
-MARKS = ("summary.json", "provenance.json")
-"""Files that only a run folder has; nothing else is ever replaced."""
+ANSWERS = ("summary.json", "answer.json")
+MARK = "provenance.json"
+"""Beside one of the answers, what only a run folder has; nothing else is ever replaced."""
 
 
 class RunFolder:
@@ -71,7 +72,9 @@ class RunFolder:
             raise ResultsError(f"{self._shown}: exists already; choose another --out, or add --overwrite to replace it")
 
     def _is_replaceable(self) -> bool:
-        return not any(self.path.iterdir()) or all((self.path / mark).is_file() for mark in MARKS)
+        if not any(self.path.iterdir()):
+            return True
+        return (self.path / MARK).is_file() and any((self.path / answer).is_file() for answer in ANSWERS)
 
     def _clean_up(self) -> None:
         """Leave nothing behind but what was put in place."""

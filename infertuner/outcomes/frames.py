@@ -21,6 +21,7 @@ from infertuner.outcomes.window import Mask, view
 from infertuner.records import (
     CacheLevel,
     CacheSizeColumns,
+    CapacityColumns,
     FleetColumns,
     GpuState,
     Records,
@@ -56,7 +57,9 @@ def requests_frame(records: Records) -> pd.DataFrame:
         "output_tokens": view(asked.output_tokens),
         "batch_size": _integers(view(requests.batch_size), missing=not_started),
         "cache_level": _words(level - 1, (CacheLevel.LOCAL, CacheLevel.REMOTE, CacheLevel.MISS)),
+        "cache_tier": _integers(view(requests.cache_tier), missing=view(requests.cache_tier) < 0),
         "fetch_s": np.where(not_looked_up, np.nan, view(requests.fetch_s)),
+        "prefill_saved_s": np.where(not_looked_up, np.nan, view(requests.prefill_saved_s)),
         "prefill_s": np.where(no_share, np.nan, view(requests.prefill_s)),
         "others_prefill_s": np.where(no_share, np.nan, view(requests.others_prefill_s)),
         "others_decode_s": np.where(no_share, np.nan, view(requests.others_decode_s)),
@@ -91,7 +94,17 @@ def cache_sizes_frame(records: Records) -> pd.DataFrame:
     return _frame(records.cache_sizes)
 
 
-def _frame(columns: StepColumns | SegmentColumns | CacheSizeColumns | FleetColumns) -> pd.DataFrame:
+def tiers_frame(records: Records) -> pd.DataFrame:
+    """One row a tier, of one GPU or of all that share it (GPU -1): what it did over the run."""
+    return pd.DataFrame([vars(use) for use in records.tiers])
+
+
+def capacities_frame(records: Records) -> pd.DataFrame:
+    """One row a change of a tier's capacity, the first one included."""
+    return _frame(records.capacities)
+
+
+def _frame(columns: StepColumns | SegmentColumns | CacheSizeColumns | FleetColumns | CapacityColumns) -> pd.DataFrame:
     named = {column.name: view(getattr(columns, column.name)) for column in fields(columns)}
     return pd.DataFrame(named, copy=False)
 

@@ -29,8 +29,9 @@ def durations(records: Records) -> Durations:
 
     TPOT is (e2e - ttft) / (output tokens - 1), the mean gap between tokens; a single token has no gap.
     """
-    requests, output_tokens = records.requests, records.asked.output_tokens
+    requests = records.requests
     arrived_at_s, finished_at_s = view(requests.arrived_at_s), view(requests.finished_at_s)
+    output_tokens = records.asked.output_tokens[: len(arrived_at_s)]  # a replay has no rows
     first_token_at_s = view(requests.first_token_at_s)
     gaps = np.where(output_tokens > 1, output_tokens - 1.0, np.nan)
     return Durations(

@@ -83,6 +83,20 @@ def student_quantile(probability: float, freedom: int) -> float:
     return float(special.stdtrit(freedom, probability))
 
 
+def student_probability(value: float, freedom: int) -> float:
+    """How probable it is that a Student t variable of so many degrees of freedom stays below this value."""
+    return float(special.stdtr(freedom, value))
+
+
+def least_share(successes: int, trials: int, confidence: float = 0.95) -> float:
+    """The share that a success has at least, with one-sided confidence (Clopper and Pearson, Biometrika 26, 1934).
+
+    >>> round(least_share(20, 20), 3)
+    0.861
+    """
+    return float(special.betaincinv(successes, trials - successes + 1, 1 - confidence)) if successes else 0.0
+
+
 def _present(values: Iterable[float | None]) -> Floats:
     sample = np.array(list(values), dtype=np.float64)
     return sample[~np.isnan(sample)]

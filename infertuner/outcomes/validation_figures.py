@@ -19,6 +19,7 @@ __all__ = ["draw_validation", "save"]
 LOOKS = {
     "measured": {"color": "black", "lw": 2.2},
     "simulated": {"color": COLOURS[0], "lw": 1.8, "ls": "--"},
+    "compared": {"color": COLOURS[0], "lw": 1.8, "ls": "--"},
     "drift_corrected": {"color": COLOURS[1], "lw": 1.5, "ls": ":"},
 }
 HEADINGS = {"ttft": "Time to first token", "tpot": "Time per output token", "e2e": "End to end"}
@@ -31,7 +32,7 @@ LOG_FROM = 30.0
 def draw_validation(title: str, distributions: Mapping[str, Mapping[str, Floats]]) -> Figure:
     """The share of requests at or below each latency, measured and simulated; one panel a metric.
 
-    distributions: metric (`ttft`, `tpot`, `e2e`), then side (`measured`, `simulated`, `drift_corrected`), then values.
+    distributions: metric (`ttft`, `tpot`, `e2e`), then side (a key of `LOOKS`), then values.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from infertuner.cache.config import Cache
+from infertuner.cache.config import Cache, TwoLevel
+from infertuner.cache.tiers.config import Tiered
 from infertuner.latency.kinds import Latency
+from infertuner.outcomes.slo import Slo
 from infertuner.parts import Count, CountOrZero, PositiveSeconds, Seconds, part
 from infertuner.scenario.domains import Domain
 from infertuner.serving.cluster import Cluster
@@ -46,27 +48,37 @@ class Scenario:
     cache: Cache | None = None
     """KV caches; without this key nothing is remembered between requests."""
     driver: Literal["serving", "replay"] = "serving"
-    """What runs: the whole service, or the cache alone at the instants of arrival, which is fast and knows no queues."""
+    """What runs: the whole service, or the cache alone at the instants of arrival: fast, and without queues."""
+    slo: Slo | None = None
+    """Service level objectives: `simulate` says which are met, `tune` looks for the cheapest arm that meets all."""
     arms: list[dict[str, Any]] = field(default_factory=list)
     """Variants to compare, each a mapping from dotted key to value, such as {cluster.gpus: 2}."""
     sweep: dict[str, Domain] = field(default_factory=dict)
     """Dotted keys with several values; every combination becomes an arm (of every entry in `arms`)."""
 
     def __post_init__(self) -> None:
-        if self.cluster.batcher.kind == "published" and self.cache and not self.cache.fetch_occupies_gpu:
-            raise ValueError(
-                "cluster.batcher: kind 'published' holds the GPU for the request it is about to run, so with a cache "
-                "it needs cache.fetch_occupies_gpu: true"
-            )
-        if self.cache:
+        if self.slo is not None and self.driver == "replay":
+            raise ValueError("slo: a replay answers nobody; remove slo, or use driver: serving")
+        if self.cluster.batcher.kind == "published" and self.cache:
+            if isinstance(self.cache, Tiered):
+                raise ValueError(
+                    "cluster.batcher: kind 'published' holds the GPU for the request it is about to run and cannot set "
+                    "it aside while tiers are read; use kind 'none'"
+                )
+            if not self.cache.fetch_occupies_gpu:
+                raise ValueError(
+                    "cluster.batcher: kind 'published' holds the GPU for the request it is about to run, so with a "
+                    "cache it needs cache.fetch_occupies_gpu: true"
+                )
+        if isinstance(self.cache, TwoLevel):
             for kind in self.cluster.kinds():
                 if kind.batcher.kind in ("continuous", "prefill_first"):
                     raise ValueError(
                         f"cache: two-level caches serve static batches; kind {kind.batcher.kind!r} keeps its own KV "
-                        "blocks (enable_prefix_caching), so remove cache"
+                        "blocks (enable_prefix_caching); remove cache, or use cache kind 'tiered' for tiers below them"
                     )
             if self.cluster.changes:
                 raise ValueError(
                     "cache: two-level caches belong to GPUs that stay; remove cluster.outages and cluster.autoscaler, "
-                    "or use batcher kind 'continuous', whose prefix cache is lost with its GPU"
+                    "or use cache kind 'tiered', whose own tiers are lost with their GPU"
                 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from infertuner.errors import ScenarioError
 from infertuner.scenario import yaml12
+from infertuner.scenario.domains import is_domain
 
 
 def with_overrides(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,9 +33,11 @@ def with_overrides(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[st
 def with_settings(raw: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `raw` in which settings win: a key that is set is no longer varied by `arms` or `sweep`.
 
+    A key that is set to a domain, such as `{choices: [1, 2]}`, is varied by that.
     Raises ScenarioError when a setting would be lost inside a part that arms replace as a whole.
     """
-    changed = with_overrides(raw, settings)
+    domains = {key: value for key, value in settings.items() if is_domain(value)}
+    changed = with_overrides(raw, {key: value for key, value in settings.items() if key not in domains})
     for place in ("sweep", "arms"):
         varied = changed.get(place)
         for variant in varied if isinstance(varied, list) else [varied]:
@@ -42,6 +45,8 @@ def with_settings(raw: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
                 _settle(variant, settings, place)
     if isinstance(changed.get("arms"), list):
         changed["arms"] = [arm for place, arm in enumerate(changed["arms"]) if arm not in changed["arms"][:place]]
+    if domains:
+        changed["sweep"] = {**(changed.get("sweep") or {}), **domains}
     return changed
 
 

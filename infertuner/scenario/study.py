@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from infertuner.errors import ScenarioError
 from infertuner.scenario import yaml12
 from infertuner.scenario.complaints import complain
-from infertuner.scenario.domains import Domain
+from infertuner.scenario.domains import Design, Domain, full_grid
 from infertuner.scenario.model import Scenario
 from infertuner.scenario.overrides import with_overrides, with_settings
 from infertuner.streams import Streams
@@ -57,9 +57,10 @@ class Study:
         return self.arms[0].scenario
 
 
-def load_study(path: str | Path, settings: Mapping[str, Any] | None = None) -> Study:
+def load_study(path: str | Path, settings: Mapping[str, Any] | None = None, design: Design = full_grid) -> Study:
     """Read a scenario file, apply settings such as {"cluster.gpus": 4}, and expand its arms.
 
+    design: which points of the space that `sweep` spans become arms.
     Raises ScenarioError with one line naming file, line, key, value and next step.
     """
     path = Path(path)
@@ -72,7 +73,7 @@ def load_study(path: str | Path, settings: Mapping[str, Any] | None = None) -> S
     if not isinstance(raw, dict):
         raise ScenarioError(f"{path}: must be a mapping of scenario keys such as name, workload, cluster, latency")
     settings = settings or {}
-    return _expand(with_settings(raw, settings), _Source(str(path), text, path.parent, tuple(settings)))
+    return _expand(with_settings(raw, settings), _Source(str(path), text, path.parent, tuple(settings)), design)
 
 
 def study_from(raw: dict[str, Any], folder: str | Path = ".") -> Study:
@@ -142,7 +143,7 @@ class _Source:
         return f"{self.name}:{line}" if line else self.name
 
 
-def _expand(raw: dict[str, Any], source: _Source) -> Study:
+def _expand(raw: dict[str, Any], source: _Source, design: Design = full_grid) -> Study:
     base = {key: value for key, value in raw.items() if key not in ("arms", "sweep")}
     variants = source.variants(raw.get("arms"))
     sweep = source.check(_sweep_type(), {} if raw.get("sweep") is None else raw["sweep"], under=("sweep",))
@@ -151,8 +152,7 @@ def _expand(raw: dict[str, Any], source: _Source) -> Study:
     arms = []
     for variant in variants:
         source.refuse_overlaps([*variant, *sweep])
-        for values in itertools.product(*(domain.values() for domain in sweep.values())):
-            swept = dict(zip(sweep, values, strict=True))
+        for swept in design(sweep):
             varied = replace(source, varied=(*variant, *swept))
             checked = varied.check(_scenario_type(), with_overrides(base, {**variant, **swept}))
             checked.latency.model(Streams(checked.seed))  # a broken profile is found before anything runs

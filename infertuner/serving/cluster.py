@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 from pydantic import Field
 
 from infertuner.latency.kinds import Latency
-from infertuner.parts import Count, CountOrZero, Seconds, part
+from infertuner.parts import Count, CountOrZero, NonNegative, Seconds, part
 from infertuner.serving.autoscaler import Threshold
 from infertuner.serving.batchers import AnyBatcher
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
@@ -39,6 +39,8 @@ class Group:
     """How each of them forms batches."""
     startup_s: Seconds | None = None
     """Time from a start until such a GPU can serve."""
+    price_per_gpu_hour: NonNegative | None = None
+    """What one of them costs an hour; without it as much as the first ones."""
 
 
 @part
@@ -60,6 +62,8 @@ class Cluster:
     """GPUs that fail or are drained; without it all stay."""
     max_retries: CountOrZero = 1
     """How often a request is sent again, from its beginning, when its GPU fails; after that it has failed too."""
+    price_per_gpu_hour: NonNegative | None = None
+    """What one GPU costs an hour, in the currency of your choice; `tune` looks for the cheapest arm."""
     autoscaler: Threshold | None = None
     """Starts and drains GPUs by the load; the ones it adds are like the first, but for its own startup_s."""
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 from simpy import Event
 
-from infertuner.cache.config import TwoLevel
-from infertuner.cache.lru import Lru
+from infertuner.cache.config import Cache
 from infertuner.errors import ScenarioError
 from infertuner.latency.model import LatencyModel
 from infertuner.parts import fresh
 from infertuner.records import CacheSizeColumns, Records, RequestColumns, StepColumns
 from infertuner.serving.apart import Apart
+from infertuner.serving.caches import Caches
 from infertuner.serving.clock import CLIENTS, FS_PER_NS, Call, Clock, client_ns, femtoseconds
 from infertuner.serving.cluster import Cluster, GpuKind
 from infertuner.serving.continuous.config import Continuous, PrefillFirst
 from infertuner.serving.continuous.engine import ContinuousGpu
+from infertuner.serving.continuous.offloading import OffloadingGpu
 from infertuner.serving.continuous.scheduler import ENDLESS
 from infertuner.serving.fleet import Fleet
 from infertuner.serving.gpu import Gpu
 from infertuner.serving.own_clock import NEVER_FS
-from infertuner.serving.prefix_cache import PrefixCache
 from infertuner.serving.request import Request
 from infertuner.serving.static import StaticGpu, Steps
 from infertuner.sources.requests import ClosedLoop, OpenLoop, Requests
@@ -42,7 +40,7 @@ class Simulation:
         asked: Requests,
         cluster: Cluster,
         latency: LatencyModel,
-        cache: TwoLevel | None = None,
+        cache: Cache | None = None,
         progress: Progress | None = None,
         *,
         streams: Streams | None = None,
@@ -75,13 +73,16 @@ class Simulation:
         self._answers: dict[int, Event] = {}
         self._all_ended = self._clock.event()
         self._sent, self._ended, self._last_end_at_s = 0, 0, 0.0
-        self._remote = Lru(cache.remote_entries if cache else None)
-        apart = max_jump > 1 and cluster.apart and isinstance(asked.pacing, OpenLoop)
+        self._caches = Caches(
+            cache, clock=self._clock, gpus=cluster.most_gpus, latency=latency, records=self._records,
+            streams=self._streams,
+        )  # fmt: skip
+        apart = max_jump > 1 and cluster.apart and not cache and isinstance(asked.pacing, OpenLoop)
         self._apart = Apart() if apart else None
         gpus: list[Gpu] = []
         self._fleet = Fleet(clock=self._clock, cluster=cluster, gpus=gpus, records=self._records, ended=self._note_end)
         self._gpus = gpus
-        gpus.extend(self._gpu(gpu_id, kind, cache, max_jump) for gpu_id, kind in enumerate(cluster.kinds()))
+        gpus.extend(self._gpu(gpu_id, kind, max_jump) for gpu_id, kind in enumerate(cluster.kinds()))
 
     def run(self, horizon_s: float | None = None) -> Records:
         """Let the clock run until every request has ended, or until the horizon."""
@@ -102,6 +103,7 @@ class Simulation:
             self._forget_after(horizon_s)
         records = self._records
         records.ended_at_s = self._last_end_at_s if horizon_s is None else horizon_s
+        self._caches.finish(records.ended_at_s)
         records.outside_calls = sum(model.outside_calls for model in (self._latency, *self._others.values()))
         if self._latency.noise is not None:
             records.noise_permille = self._latency.noise.permille
@@ -133,11 +135,23 @@ class Simulation:
         first_token_at_s = np.asarray(self._requests.first_token_at_s)
         first_token_at_s[first_token_at_s > horizon_s] = np.nan
 
-    def _gpu(self, gpu_id: int, kind: GpuKind, cache: TwoLevel | None, max_jump: int) -> Gpu:
+    def _gpu(self, gpu_id: int, kind: GpuKind, max_jump: int) -> Gpu:
         latency = self._latency_of(kind)
         if isinstance(kind.batcher, Continuous | PrefillFirst):
             self._records.kv_blocks.append(kind.batcher.usable_blocks)
             self._records.kv_block_tokens.append(kind.batcher.block_size)
+            tiers = self._caches.of_continuous(gpu_id, latency, kind.batcher.block_size)
+            if tiers is not None:
+                return OffloadingGpu(
+                    clock=self._clock,
+                    gpu_id=gpu_id,
+                    batcher=kind.batcher,
+                    latency=latency,
+                    records=self._records,
+                    answered=self._fleet.answered,
+                    tiers=tiers,
+                    max_jump=max_jump,
+                )
             own = self._apart.new_clock() if self._apart is not None else None
             return ContinuousGpu(
                 clock=own or self._clock,
@@ -155,7 +169,7 @@ class Simulation:
             gpu_id=gpu_id,
             batcher=fresh(kind.batcher),
             latency=latency,
-            cache=self._cache_for(gpu_id, cache) if cache else None,
+            cache=self._caches.of_static(gpu_id, latency),
             records=self._records,
             answered=self._fleet.answered,
         )
@@ -172,12 +186,6 @@ class Simulation:
             )
         self._others[id(kind.latency)] = own
         return own
-
-    def _cache_for(self, gpu_id: int, config: TwoLevel) -> PrefixCache:
-        resized = partial(self._note_cache_size, gpu_id)
-        resized(config.sizing.initial_entries)
-        self._records.cache_logs.append(array("q"))
-        return PrefixCache(config, self._remote, self._records.cache_logs[-1], resized)
 
     def _start_clients(self) -> None:
         pacing = self._asked.pacing
@@ -237,9 +245,3 @@ class Simulation:
                 answer.succeed()
         if self._ended == self._total:
             self._all_ended.succeed()
-
-    def _note_cache_size(self, gpu_id: int, entries: int) -> None:
-        sizes = self._records.cache_sizes
-        sizes.gpu_id.append(gpu_id)
-        sizes.at_s.append(self._clock.now_s)
-        sizes.entries.append(entries)

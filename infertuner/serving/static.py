@@ -63,6 +63,8 @@ class StaticGpu:
     def start(self, startup_s: float) -> None:
         """Begin to start up."""
         self._draining = False
+        if self._cache is not None:
+            self._cache.come()
         self._life = self._clock.process(self._serve(startup_s))
 
     @property
@@ -91,9 +93,12 @@ class StaticGpu:
         if self._life is not None and self._life.is_alive:
             self._life.interrupt()
         self._log.cut(self._clock.now_s)
+        if self._cache is not None:
+            self._cache.go()
         lost = list(self._held.values())
         self._held.clear()
         self._waiting.clear()
+        self._fetched.clear()
         self._wake = self._life = None
         return lost
 
@@ -141,7 +146,7 @@ class StaticGpu:
             if lookup is None:
                 lookup = self._look_up(request)
                 if lookup.fetch_s and self._cache is not None and not self._cache.fetch_occupies_gpu:
-                    self._fetch(request, lookup)
+                    self._fetch(self._cache, request, lookup)
                     continue
             batch.append(Member(request, lookup, self._output_tokens[request.request_id]))
         return batch
@@ -156,16 +161,16 @@ class StaticGpu:
         self._requests.fetch_s[row] = lookup.fetch_s
         return lookup
 
-    def _fetch(self, request: Request, lookup: Lookup) -> None:
+    def _fetch(self, cache: PrefixCache, request: Request, lookup: Lookup) -> None:
         """Let the transfer run beside the GPU; the request returns to its place in the queue when it is done."""
 
-        def done(_: Event) -> None:
+        def done() -> None:
             self._fetched[request.request_id] = lookup
             ahead = takewhile(lambda other: other.request_id < request.request_id, self._waiting)
             self._waiting.insert(sum(1 for _ in ahead), request)
             self._notify()
 
-        self._clock.wait_s(lookup.fetch_s).callbacks.append(done)
+        cache.fetch(request, lookup, done)
 
     def _run(self, batch: list[Member]) -> Steps:
         """Prefill, then decode until the last member is answered.

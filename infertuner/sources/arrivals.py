@@ -7,6 +7,8 @@ in their rate see the same bursts in the same order. Nothing is clamped: each pr
 from __future__ import annotations
 
 import math
+from dataclasses import field
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -100,6 +102,18 @@ class OnOff:
 
 
 @part
+class Surge:
+    """A stretch of time in which more requests come than at that time of another day: a flash crowd."""
+
+    at_s: Seconds
+    """When it begins."""
+    duration_s: PositiveSeconds
+    """How long it lasts."""
+    factor: Positive
+    """How many times as many requests come; below 1 fewer."""
+
+
+@part
 class Diurnal:
     """A tide: Poisson requests whose rate follows a sine, rising from its mean at time 0.
 
@@ -115,14 +129,38 @@ class Diurnal:
     """How far the rate swings, as a share of its mean; 1 reaches zero at low tide."""
     period_s: PositiveSeconds = 86400.0
     """Length of one period; a day unless told otherwise."""
+    surges: list[Surge] = field(default_factory=list)
+    """Flash crowds on top of the tide, one after the other."""
+
+    def __post_init__(self) -> None:
+        for surge, later in pairwise(self.surges):
+            if later.at_s < surge.at_s + surge.duration_s:
+                raise ValueError(f"surges: one begins at {later.at_s:g} s, before the one given before it has ended")
 
     def sample(self, n: int, rng: np.random.Generator) -> OpenLoop:
         """`n` instants of the process, from time 0."""
         radians_per_s = 2 * math.pi / self.period_s
-        expected = _unit_poisson(n, rng) * (radians_per_s / self.per_s)
+        calm = self._without_surges(_unit_poisson(n, rng))
+        expected = calm * (radians_per_s / self.per_s)
         angle = _solve_kepler(expected - self.amplitude_ratio + math.pi / 2, self.amplitude_ratio) - math.pi / 2
         # Rounding may swap two instants that agree to the last digit.
         return OpenLoop(np.maximum.accumulate(angle / radians_per_s))
+
+    def _without_surges(self, expected: Floats) -> Floats:
+        """How many requests the tide alone would have brought by the time `expected` are due."""
+        if not self.surges:
+            return expected
+        calm, due = [0.0], [0.0]
+        for surge in self.surges:
+            start, end = (self._expected(at_s) for at_s in (surge.at_s, surge.at_s + surge.duration_s))
+            due += [due[-1] + start - calm[-1], due[-1] + start - calm[-1] + surge.factor * (end - start)]
+            calm += [start, end]
+        return np.asarray(np.interp(expected, [*due, due[-1] + expected[-1]], [*calm, calm[-1] + expected[-1]]))
+
+    def _expected(self, at_s: float) -> float:
+        """Requests that the tide alone brings until `at_s`."""
+        radians_per_s = 2 * math.pi / self.period_s
+        return self.per_s * (at_s + self.amplitude_ratio * (1 - math.cos(radians_per_s * at_s)) / radians_per_s)
 
 
 @part

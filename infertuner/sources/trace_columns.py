@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -42,9 +43,22 @@ def _whole(text: str) -> int:
     return number
 
 
+def _zoned(text: str) -> datetime:
+    """An instant that says how far it is from UTC."""
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError
+    return instant
+
+
 NUMBER = Kind("a finite number", pa.float64(), float)
 WHOLE = Kind("a whole number", pa.int64(), _whole)
 INSTANT = Kind("an instant such as 2023-11-16 18:15:46.6805900", pa.timestamp("ns"), np.datetime64)
+INSTANT_WITH_ZONE = Kind(
+    "an instant with its time zone, such as 2024-05-10 00:00:00.009930+00:00, as on the first line",
+    pa.timestamp("ns", tz="UTC"),
+    _zoned,
+)
 WHOLE_LIST = Kind(
     "a list of whole numbers", pa.list_(pa.int64()), lambda text: [int(item) for item in json.loads(text)]
 )
@@ -60,11 +74,17 @@ class Column:
     at_least: float = -math.inf
     below: str | None = None
     """Another column whose value this one stays below."""
+    may_lack: bool = False
+    """Whether single lines may be without it."""
 
     def holds(self, table: Any) -> bool:
         """Whether every value obeys the rules."""
         values = table[self.name]
-        if values.null_count or (self.kind is WHOLE_LIST and pc.list_flatten(values).null_count):
+        if values.null_count and not self.may_lack:
+            return False
+        if values.null_count == len(values):
+            return True
+        if self.kind is WHOLE_LIST and pc.list_flatten(values).null_count:
             return False
         if self.kind is NUMBER and not pc.all(pc.is_finite(values)).as_py():
             return False
@@ -74,6 +94,8 @@ class Column:
 
     def fault(self, record: dict[str, str]) -> str | None:
         """What is wrong with this column on one line, if anything."""
+        if self.may_lack and record.get(self.name, "null") == "null":
+            return None
         if self.name not in record:
             return f"{self.name} is missing"
         text = record[self.name]
@@ -83,6 +105,9 @@ class Column:
             return f"{self.name} is {text!r}, must be {self.kind.label}"
         if self.kind is NUMBER and not math.isfinite(value):
             return f"{self.name} is {text!r}, must be {self.kind.label}"
+        return self._out_of_bounds(text, value, record)
+
+    def _out_of_bounds(self, text: str, value: Any, record: dict[str, str]) -> str | None:
         if self.at_least > -math.inf and value < self.at_least:
             return f"{self.name} is {text}, must be {self.at_least:g} or more"
         if self.below is not None and value >= int(record[self.below]):
@@ -103,16 +128,35 @@ def read_csv(path: Path, required: Sequence[Column], optional: Sequence[Column] 
     return _read(path, columns, lambda: pa.csv.read_csv(path, convert_options=options), _csv_records)
 
 
-def read_json_lines(path: Path, columns: Sequence[Column]) -> Any:
-    """The named fields of a file with one JSON object a line, as an Arrow table; other fields are ignored."""
-    schema = pa.schema([(column.name, column.kind.arrow) for column in columns])
-    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+def field_names(path: Path) -> set[str]:
+    """The names of the columns of a CSV file, or of the fields of the first object of a file of JSON lines."""
+    header = _header(path)
+    if header and header[0].lstrip().startswith("{"):
+        return set(next((record for _, record in _json_records(path)), {}))
+    return set(header)
+
+
+def first_records(path: Path) -> Iterator[dict[str, str]]:
+    """The records of a CSV file, as text by column name; nothing for a file without any."""
+    if _header(path):
+        yield from (record for _, record in _csv_records(path))
+
+
+def read_json_lines(path: Path, required: Sequence[Column], optional: Sequence[Column] = ()) -> Any:
+    """The named fields of a file with one JSON object a line, as an Arrow table; other fields are ignored.
+
+    A field of `optional` that the first line does not have is no column of the table.
+    """
     try:
         with path.open("rb") as file:
             if not file.read(1):
                 raise _empty(path)
     except OSError as error:
         raise _unreadable(path, error) from None
+    first = next((record for _, record in _json_records(path)), {})
+    columns = [*required, *(column for column in optional if column.may_lack or column.name in first)]
+    schema = pa.schema([(column.name, column.kind.arrow) for column in columns])
+    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     return _read(path, columns, lambda: pa.json.read_json(path, parse_options=options), _json_records)
 
 

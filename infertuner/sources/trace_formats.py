@@ -1,58 +1,30 @@
-"""The trace formats: own CSV, Azure 2023, Mooncake and BurstGPT, each turned into the same rows."""
+"""The trace formats that are CSV: InferTuner's own, Azure's and BurstGPT's, each turned into the same rows."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from infertuner import units
 from infertuner.errors import TraceError
-from infertuner.sources.requests import Floats, Ints, PrefixBlocks
+from infertuner.sources.requests import Ints
 from infertuner.sources.trace_columns import (
     INSTANT,
+    INSTANT_WITH_ZONE,
     NUMBER,
     TEXT,
     WHOLE,
-    WHOLE_LIST,
     Column,
+    first_records,
     read_csv,
-    read_json_lines,
 )
-
-Keys: TypeAlias = NDArray[np.int64] | NDArray[np.object_]
+from infertuner.sources.trace_rows import Keys, Rows
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The requests of a trace, one row each. All columns have shape (n,)."""
-
-    at_s: Floats
-    session_id: Keys
-    prompt_tokens: Ints
-    prefix_tokens: Ints
-    output_tokens: Ints
-    blocks: PrefixBlocks | None = None
-    priority: Ints | None = None
-
-    def take(self, rows: Ints) -> Rows:
-        """The chosen rows, in the chosen order."""
-        return Rows(
-            self.at_s[rows],
-            self.session_id[rows],
-            self.prompt_tokens[rows],
-            self.prefix_tokens[rows],
-            self.output_tokens[rows],
-            _take_blocks(self.blocks, rows) if self.blocks else None,
-            None if self.priority is None else self.priority[rows],
-        )
 
 
 def own_csv(path: Path) -> Rows:
@@ -83,15 +55,16 @@ def own_csv(path: Path) -> Rows:
     )
 
 
-def azure_2023(path: Path) -> Rows:
-    """Azure LLM inference traces 2023 (Patel et al., Splitwise, ISCA 2024): instants and token counts, no sessions.
+def azure(path: Path) -> Rows:
+    """Azure LLM inference traces: 2023 (Patel et al., Splitwise, ISCA 2024) and 2024 (Stojkovic et al., HPCA 2025).
 
-    The first request is sent at 0.
+    Instants and token counts, no sessions. Those of 2024 carry a time zone, and a whole second has no fraction. The
+    first request is sent at 0.
     """
     table = read_csv(
         path,
         [
-            Column("TIMESTAMP", INSTANT),
+            Column("TIMESTAMP", INSTANT_WITH_ZONE if _has_zone(path) else INSTANT),
             Column("ContextTokens", WHOLE, at_least=1),
             Column("GeneratedTokens", WHOLE, at_least=1),
         ],
@@ -107,11 +80,18 @@ def azure_2023(path: Path) -> Rows:
     )
 
 
+def _has_zone(path: Path) -> bool:
+    """Whether the first instant says how far it is from UTC."""
+    first = next(iter(first_records(path)), {})
+    return re.search(r"(Z|[+-]\d\d:?\d\d)$", first.get("TIMESTAMP", "")) is not None
+
+
 def burstgpt(path: Path) -> Rows:
     """BurstGPT, with or without session ids (Wang et al., arXiv 2401.17644; releases 1 and 2).
 
     Rows without tokens are requests that failed there; they are left out and the log says how many. Prompts of a
-    session are not known to share a prefix, so nothing can be reused. The first request is sent at 0.
+    session are not known to share a prefix, so nothing can be reused. Release 2 counts its seconds from some day long
+    before; here the first request is sent at 0. How long its service took to answer (Elapsed time) is not read.
     """
     table = read_csv(
         path,
@@ -135,68 +115,6 @@ def burstgpt(path: Path) -> Rows:
         prefix_tokens=np.zeros_like(prompt_tokens),
         output_tokens=answered["Response tokens"].to_numpy(),
     )
-
-
-def mooncake(path: Path, block_tokens: int) -> Rows:
-    """Mooncake traces (Qin et al., FAST 2025): milliseconds, token counts and one hash per block of the prompt.
-
-    The first request is sent at 0. Sessions are found by `conversations`. A last, partial block has a hash but no place
-    in a prefix cache, which keeps full blocks only.
-    """
-    table = read_json_lines(
-        path,
-        [
-            Column("timestamp", NUMBER),
-            Column("input_length", WHOLE, at_least=1),
-            Column("output_length", WHOLE, at_least=1),
-            Column("hash_ids", WHOLE_LIST),
-        ],
-    )
-    at_s = table["timestamp"].to_numpy() * units.SECONDS["ms"]
-    prompt_tokens = table["input_length"].to_numpy()
-    blocks = table["hash_ids"].combine_chunks()
-    hashes, lengths = blocks.flatten().to_numpy(), blocks.value_lengths().to_numpy().astype(np.int64)
-    session_id, known_blocks = conversations(hashes, lengths)
-    listed = PrefixBlocks(block_tokens, hashes, np.concatenate([[0], np.cumsum(lengths)]))
-    return Rows(
-        at_s=at_s - at_s.min(),
-        session_id=session_id,
-        prompt_tokens=prompt_tokens,
-        prefix_tokens=np.minimum(known_blocks * block_tokens, prompt_tokens - 1),
-        output_tokens=table["output_length"].to_numpy(),
-        blocks=_take_blocks(listed, np.arange(len(lengths)), np.minimum(lengths, prompt_tokens // block_tokens)),
-    )
-
-
-def conversations(hashes: Ints, lengths: Ints) -> tuple[Ints, Ints]:
-    """Whose prompt continues whose: a session id for each request, and how many of its blocks the session has seen.
-
-    hashes: the block hashes of all requests, one after the other. A hash stands for a block and everything before it,
-    so the blocks of a request that an earlier one had are always its first.
-    lengths: how many of them belong to each request.
-
-    A request joins the session of the request that first had its deepest known block. Blocks that begin every request
-    (a system prompt) join nobody: KV that all sessions share is not reuse within one.
-    """
-    n = len(lengths)
-    request, ends = np.repeat(np.arange(n), lengths), np.cumsum(lengths)
-    _, first, which, times = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    owner = request[first][which]
-    known = np.bincount(request[owner < request], minlength=n)
-    shared_by_all = np.count_nonzero(times == n) if n > 1 else 0
-    session, continues = np.arange(n), known > shared_by_all
-    session[continues] = owner[(ends - lengths + known - 1)[continues]]
-    while (session[session] != session).any():
-        session = session[session]
-    return session, np.where(continues, known, 0)
-
-
-def _take_blocks(blocks: PrefixBlocks, rows: Ints, most: Ints | None = None) -> PrefixBlocks:
-    """The blocks of the chosen rows, in the chosen order; of each row at most its first `most`."""
-    lengths = np.diff(blocks.offsets)[rows] if most is None else most
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    which = np.arange(offsets[-1]) + np.repeat(blocks.offsets[:-1][rows] - offsets[:-1], lengths)
-    return PrefixBlocks(blocks.block_tokens, blocks.ids[which], offsets)
 
 
 def _session_ids(table: Any, name: str) -> Keys:

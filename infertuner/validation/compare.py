@@ -53,7 +53,7 @@ def compare(pairs: Sequence[Pair], seed: int = 0) -> dict[str, Error]:
         if measured.values.size and other.values.size:
             rng = np.random.default_rng((seed, METRICS.index(metric)))
             found |= {f"{metric}_{name}": error for name, error in _errors(measured, other, rng).items()}
-    finished = [pair for pair in pairs if pair[0].finished and pair[1].finished]
+    finished = [pair for pair in pairs if all(run.finished and run.has_arrivals for run in pair)]
     if finished:
         measured_per_s, other_per_s = (
             sum(pair[side].finished for pair in finished) / sum(pair[side].makespan_s for pair in finished)
@@ -84,13 +84,15 @@ def _sample(groups: Sequence[Sequence[Floats]]) -> _Sample:
 
 
 def _latencies(pairs: Sequence[Pair], metric: str) -> tuple[_Sample, _Sample]:
-    """Both sides of the requests that have this latency on both."""
+    """Both sides of the requests that have this latency on both; of unlike requests, each side's own."""
     sides: tuple[list[list[Floats]], list[list[Floats]]] = ([], [])
     for pair in pairs:
-        measured, other = (run.latencies_s(metric) for run in pair)
-        known = ~(np.isnan(measured) | np.isnan(other))
-        for side, values in zip(sides, (measured, other), strict=True):
-            side.append(list(values[known][:, None]))
+        both = [run.latencies_s(metric) for run in pair]
+        known = [~np.isnan(values) for values in both]
+        if both[0].size == both[1].size:
+            known = [known[0] & known[1]] * 2
+        for side, values, mask in zip(sides, both, known, strict=True):
+            side.append(list(values[mask][:, None]))
     return _sample(sides[0]), _sample(sides[1])
 
 

@@ -10,7 +10,7 @@ from infertuner.provenance import sha256_of
 from infertuner.scenario.study import Study
 from infertuner.serving.simulation import Simulation
 from infertuner.streams import Streams
-from infertuner.validation.files import read_measured
+from infertuner.validation.files import read_measured, results_file
 from infertuner.validation.report import Validation
 from infertuner.validation.runs import Cell, Run, engine_gaps, requests_of, run_of
 
@@ -18,6 +18,11 @@ from infertuner.validation.runs import Cell, Run, engine_gaps, requests_of, run_
 def validate(study: Study, path: Path, columns: Mapping[str, str], bounds: Mapping[str, float]) -> Validation:
     """Hold the scenario's answer to a file's requests against what the file says of them."""
     measured, failed = read_measured(path, columns)
+    if not measured.has_arrivals:
+        raise ValidationError(
+            f"{path}: does not say when requests were sent, so they cannot be sent again; simulate them with --export "
+            "and compare with python -m infertuner.validate results"
+        )
     cell, outside = simulated_cell(study, measured)
     notes = (
         [f"{failed} failed requests were left out; what they cost the server is not in the simulation"]
@@ -37,7 +42,7 @@ def validate(study: Study, path: Path, columns: Mapping[str, str], bounds: Mappi
         about={
             "scenario": study.scenario.name,
             "measured": path.name,
-            "sha256": sha256_of(path),
+            "sha256": sha256_of(results_file(path)),
             "requests": len(measured.arrived_at_s),
             "failed": failed,
             "profile": study.scenario.latency.source(),

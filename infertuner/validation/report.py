@@ -25,6 +25,7 @@ from infertuner.validation.verdicts import Verdict, judge
 
 Row = dict[str, Any]
 NOT_KNOWN = Error(float("nan"), float("nan"), Interval(None, None, None, 0))
+INSTANTS = ("arrived_at_s", "first_token_at_s", "finished_at_s")
 FEW_ARMS = 24
 """Arms up to which the terminal shows each."""
 
@@ -41,6 +42,8 @@ class Validation:
     """What was run on what: goes into summary.json as it is."""
     notes: Sequence[str] = ()
     """What a reader must know before using the numbers."""
+    other: str = "simulated"
+    """What to call that which is held against the measurement."""
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     """Further tables of this kind of validation, by file name without suffix."""
 
@@ -70,7 +73,7 @@ class Validation:
         return all(verdict.held for verdict in self.verdicts)
 
     def table(self) -> list[Row]:
-        """One row a statistic; `measured` and `simulated` are seconds, or requests per second of throughput."""
+        """One row a statistic; both values are seconds, or requests per second of throughput."""
         return [self._row(name) for name in NAMES if name in self.errors]
 
     def _row(self, name: str) -> Row:
@@ -79,7 +82,7 @@ class Validation:
             "metric": name,
             "n": error.ratio.n,
             "measured": error.measured,
-            "simulated": error.other,
+            self.other: error.other,
             "error_ratio": error.ratio,
         }
         if self.corrected:
@@ -128,14 +131,17 @@ def write_validation(folder: RunFolder, validation: Validation, argv: Sequence[s
     for name, rows in validation.tables.items():
         folder.write_csv(f"{name}.csv", rows)
     for cell in validation.cells:
-        folder.append("requests.parquet", requests_frame(cell))
-    drawn = validation_figures.draw_validation(validation.title, distributions(validation.cells))
+        folder.append("requests.parquet", requests_frame(cell, validation.other))
+    drawn = validation_figures.draw_validation(validation.title, distributions(validation.cells, validation.other))
     validation_figures.save(drawn, folder.file("figures/validation.png"))
     folder.write_json("provenance.json", provenance.collect(argv))
 
 
-def requests_frame(cell: Cell) -> pd.DataFrame:
-    """One row a request: what was measured and what was simulated, columns prefixed by whose they are."""
+def requests_frame(cell: Cell, other: str = "simulated") -> pd.DataFrame:
+    """One row a request: what was measured and what was simulated, columns prefixed by whose they are.
+
+    Where the two hold unlike requests, a row is the i-th request of either, and its lengths are those measured.
+    """
     measured = cell.measured
     columns: dict[str, Any] = {
         "arm": cell.arm,
@@ -144,19 +150,19 @@ def requests_frame(cell: Cell) -> pd.DataFrame:
         "prompt_tokens": measured.prompt_tokens,
         "output_tokens": measured.output_tokens,
     }
-    for side, run in _sides(cell):
-        columns |= {f"{side}_{name}": getattr(run, name) for name in ("arrived_at_s", "first_token_at_s")}
-        columns[f"{side}_finished_at_s"] = run.finished_at_s
-        columns |= {f"{side}_{metric}_s": run.latencies_s(metric) for metric in LATENCIES}
-    return pd.DataFrame(columns)
+    frames = [pd.DataFrame(columns)]
+    for side, run in _sides(cell, other):
+        instants = {f"{side}_{name}": getattr(run, name) for name in INSTANTS}
+        frames.append(pd.DataFrame(instants | {f"{side}_{metric}_s": run.latencies_s(metric) for metric in LATENCIES}))
+    return pd.concat(frames, axis=1)
 
 
-def distributions(cells: Sequence[Cell]) -> dict[str, dict[str, Floats]]:
+def distributions(cells: Sequence[Cell], other: str = "simulated") -> dict[str, dict[str, Floats]]:
     """Values to draw: metric, then side, then every known value of all cells."""
     found: dict[str, dict[str, Floats]] = {}
     for metric in LATENCIES:
         for cell in cells:
-            for side, run in _sides(cell):
+            for side, run in _sides(cell, other):
                 values = run.latencies_s(metric)
                 before = found.setdefault(metric, {}).get(side, np.empty(0))
                 found[metric][side] = np.concatenate((before, values[~np.isnan(values)]))
@@ -181,12 +187,12 @@ def print_validation(validation: Validation, console: Console) -> None:
 def _shown(row: Row) -> Row:
     """A row with its two values in the unit its metric has; a ratio with its sign is left to the errors."""
     unit = "throughput_per_s" if row["metric"] == "throughput" else "seconds_s"
-    values = ("measured", "simulated", "drift_corrected")
+    values = ("measured", "simulated", "compared", "drift_corrected")
     return {name: format_cell(unit, value) if name in values else value for name, value in row.items()}
 
 
-def _sides(cell: Cell) -> list[tuple[str, Run]]:
-    sides = (("measured", cell.measured), ("simulated", cell.simulated), ("drift_corrected", cell.corrected))
+def _sides(cell: Cell, other: str) -> list[tuple[str, Run]]:
+    sides = (("measured", cell.measured), (other, cell.simulated), ("drift_corrected", cell.corrected))
     return [(side, run) for side, run in sides if run is not None]
 
 

@@ -27,6 +27,8 @@ class Run:
     output_tokens: Ints
     gaps_s: Sequence[Floats] = ()
     """Gaps between tokens, gathered by what shares its luck: a request's, or a batch's; empty when unknown."""
+    has_arrivals: bool = True
+    """Whether it is known when requests were sent; if not, all seem to be sent at 0."""
 
     def latencies_s(self, metric: str) -> Floats:
         """TTFT, TPOT or end-to-end latency of each request, shape (n,).

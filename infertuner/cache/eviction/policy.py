@@ -14,8 +14,8 @@ Entry: TypeAlias = tuple[Key, int]
 class EvictionPolicy(Protocol):
     """The entries of one tier and the order in which they leave; the policy owns its queues and its ghosts.
 
-    Sizes and the capacity are whole numbers of one unit: bytes, or 1 for each entry. After every call the sizes of
-    the entries held sum to `used`, and `used` exceeds `capacity` only by what is pinned.
+    Sizes, above 0, and the capacity are whole numbers of one unit: bytes, or 1 for each entry. After every call the
+    sizes of the entries held sum to `used`, and `used` exceeds `capacity` only by what is pinned.
     """
 
     @property
@@ -71,6 +71,6 @@ class EvictionPolicy(Protocol):
         """Keep an entry that is held from leaving; pins count, as requests that use one block do."""
         ...
 
-    def unpin(self, key: Key) -> None:
-        """Take one pin back."""
+    def unpin(self, key: Key) -> Sequence[Entry]:
+        """Take one pin back and return whoever had to leave, where pins alone had kept more than the capacity."""
         ...

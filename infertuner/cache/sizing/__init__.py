@@ -1,1 +1,1 @@
-"""How many entries the local tier should have: one small policy per file."""
+"""How large a tier should be: one small policy or controller per file."""

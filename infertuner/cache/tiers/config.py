@@ -38,6 +38,8 @@ class TierConfig:
     def __post_init__(self) -> None:
         if (self.capacity_bytes is None) == (self.capacity_entries is None):
             raise ValueError("give capacity_bytes or capacity_entries, and not both")
+        if self.sizing is not None:
+            self.sizing.check_unit(self.in_bytes)
 
     @property
     def capacity(self) -> int:
@@ -59,13 +61,13 @@ class Tiered:
     tiers: dict[str, TierConfig]
     """Each tier by its name, such as hbm, dram, nvme, remote; the order is that of looking."""
     keys: Literal["session", "block"] = "session"
-    """What is one entry: all KV of a session, found whole or not at all, or one block of tokens, found by its prefix."""
+    """What is one entry: all KV of a session, found whole or not at all, or a block of tokens, found by its prefix."""
     block_tokens: Count = 16
     """Tokens of a block where keys are blocks and the workload does not bring blocks of its own."""
     kv_bytes_per_token: Bytes | None = None
     """KV of one token over all layers; without it, that of the model in the latency profile."""
     placement: Literal["inclusive", "exclusive"] = "inclusive"
-    """Whether what a tier holds is in the slower ones too, or in one tier only: moved up when used, down when evicted."""
+    """Whether what a tier holds is in slower ones too, or in one tier only: moved up when used, down when evicted."""
     write: Literal["through", "selective", "back"] = "through"
     """When an entry is copied to the next slower tier: at once, after `selective_uses` requests, or when it is evicted.
     Exclusive tiers write back."""

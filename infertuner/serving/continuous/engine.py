@@ -22,17 +22,25 @@ class ContinuousGpu(Iterations):
 
     def submit(self, request: Request) -> None:
         """Put a request into the queue, or reject it if it can never run here."""
+        sequence = self._accept(request)
+        if sequence is not None:
+            self._waiting.add(sequence)
+            self._wake_for(sequence)
+
+    def _accept(self, request: Request) -> Sequence | None:
+        """What the engine makes of a request; None of one that can never run here, which is answered at once."""
         row = request.request_id
         output = self._output_tokens[row]
         refused = self._refuses(request.prompt_tokens, output)
-        if refused is not None:
-            self._status[row] = refused
-            self._answered(request, self._gpu_id)
-            return
-        sequence = Sequence(request, output, self._urgencies[row] if self._urgencies is not None else 0)
-        waiting = self._waiting
-        waiting.add(sequence)
-        jump = self._jump
+        if refused is None:
+            return Sequence(request, output, self._urgencies[row] if self._urgencies is not None else 0)
+        self._status[row] = refused
+        self._answered(request, self._gpu_id)
+        return None
+
+    def _wake_for(self, sequence: Sequence) -> None:
+        """It waits from now on: begin, or end a jump at its next boundary if it could be admitted there."""
+        waiting, jump = self._waiting, self._jump
         if self._call is None:
             self._end_at(self._clock.now_fs)
         elif jump is not None and jump.steps > 1 and waiting[0] is sequence and self._may_admit(sequence):

@@ -11,9 +11,9 @@ from infertuner.serving.continuous.sequence import Sequence
 class Notes:
     """The rarer columns; what every request needs at every turn the engine writes itself."""
 
-    def __init__(self, records: Records, shares: bool) -> None:
-        """`shares`: whether requests find blocks of others."""
-        self._requests, self._stalls, self._shares = records.requests, records.stalls, shares
+    def __init__(self, records: Records, looks: bool) -> None:
+        """`looks`: whether requests look for what others have computed, in blocks or in tiers of a cache."""
+        self._requests, self._stalls, self._looks = records.requests, records.stalls, looks
 
     def admitted(self, chunks: list[tuple[Sequence, int]], now_s: float, batch_size: int) -> None:
         """These begin: for the first time, or again. What one lost before its first token waits for is others' work."""
@@ -28,9 +28,19 @@ class Notes:
                 continue
             requests.started_at_s[row] = now_s
             requests.batch_size[row] = batch_size
-            if self._shares:
-                requests.cached_tokens[row] = sequence.computed
-                requests.cache_level[row] = CacheLevel.LOCAL if sequence.computed else CacheLevel.MISS
+            if self._looks:
+                self._found(sequence)
+
+    def _found(self, sequence: Sequence) -> None:
+        """What it need not compute, and where that came from; what was fetched may have come to be of no use."""
+        requests, row = self._requests, sequence.row
+        requests.cached_tokens[row] = sequence.computed
+        if sequence.fetched:
+            requests.cache_level[row] = CacheLevel.REMOTE
+            return
+        requests.cache_level[row] = CacheLevel.LOCAL if sequence.computed else CacheLevel.MISS
+        if requests.cache_tier[row] >= 0:
+            requests.cache_tier[row], requests.prefill_saved_s[row] = -1, 0.0
 
     def preempted(self, sequence: Sequence, now_s: float) -> None:
         """It lost its blocks."""

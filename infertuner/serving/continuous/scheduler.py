@@ -119,6 +119,8 @@ class Scheduler(Decoding):
             if shares or sequence.kept is not None:
                 found, idle = blocks.find(sequence, self._tick + 1)
                 computed = found * size
+            if sequence.fetched_from <= computed < sequence.fetched:
+                computed = sequence.fetched
             whole = sequence.tokens
             tokens = whole - computed
             tokens = min(tokens, self._chunk_limit)
@@ -134,6 +136,8 @@ class Scheduler(Decoding):
             if shares or found:
                 blocks.claim(sequence, found)
             blocks.take(needed)
+            if sequence.fetched and computed == found * size:
+                sequence.fetched = 0
             sequence.computed = computed
             sequence.number = number = self._admissions
             self._admissions = number + 1
@@ -193,7 +197,7 @@ class Scheduler(Decoding):
         else:
             self._prefilling.remove(sequence)
         self._leave(sequence, extra, preempted=True)
-        sequence.computed = 0
+        sequence.computed = sequence.fetched = 0
         self._waiting.put_back(sequence)
         self._victims.append(sequence)
 
@@ -212,11 +216,15 @@ class Scheduler(Decoding):
         steps = min(self._ends[0][0] - self._tick, most)
         if steps == 1 or decodes < len(self._running):  # in the second case some stand still
             return 1
-        if self._waiting and (self._victims or self._blocks.may_find_more(self._waiting[0])):
-            return 1  # who just lost its blocks may fit again at once; so may one that finds more of itself
+        if self._waiting and (self._victims or self._may_find_more(self._waiting[0])):
+            return 1  # who just lost its blocks may fit again at once; so may one that finds more of itself, or less
         if (steps // self._block_size + 1) * decodes > free:
             return self._ticks_within(free, steps, decodes)
         return steps
+
+    def _may_find_more(self, head: Sequence) -> bool:
+        """Whether decoding of others can let it ask for fewer blocks: what was fetched is useless behind a gap."""
+        return self._blocks.may_find_more(head) or (head.fetched_from > 0 and not self._reserve_full)
 
     def _may_admit(self, head: Sequence) -> bool:
         """Whether a new head of the queue could be admitted after an iteration as planned; blocks only become fewer."""

@@ -34,6 +34,10 @@ class Sequence:
     preempted, until its next admission)."""
     full_blocks = 0
     """Full blocks: those it had when it was preempted, or will have after the iteration that prefills it."""
+    fetched = 0
+    """Leading tokens that tiers of a cache have given it, those in front of `fetched_from` being the GPU's own; once
+    it was admitted, 0 if that was of no use."""
+    fetched_from = 0
     kept: Kept | None = None
     """What is left of its blocks since it was preempted, where nothing else is shared."""
     blocks: list[Block]

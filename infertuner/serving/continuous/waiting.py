@@ -15,6 +15,14 @@ class FirstCome(deque[Sequence]):
     put_back = deque.appendleft
     take = deque.popleft
 
+    def rejoin(self, sequence: Sequence) -> None:
+        """Put one that was set aside behind those that were preempted and those that came before it."""
+        for place, other in enumerate(self):
+            if other.number < 0 and other.row > sequence.row:
+                self.insert(place, sequence)
+                return
+        self.append(sequence)
+
     @staticmethod
     def victim(running: list[Sequence]) -> Sequence:
         """Who loses its KV cache when blocks run out: the last admitted."""
@@ -28,7 +36,7 @@ class ByPriority(list[Sequence]):
         """Put it in its place."""
         heappush(self, sequence)
 
-    put_back = add
+    put_back = rejoin = add
 
     def take(self) -> Sequence:
         """Remove the head."""
