@@ -1,4 +1,4 @@
-"""DS2, ContTune and joint search on ten loads: as first published, and at steady state. Writes results/optimisers/.
+"""DS2, ContTune and joint search on ten loads: as first published, and at steady state. Writes results/optimisers/comparison-reference/.
 
 python benchmarks/optimisers.py [MEASUREMENTS.csv] [--seeds N]
 
@@ -20,7 +20,7 @@ from infertuner.tuning.comparison.steady import SteadyState
 from infertuner.tuning.comparison.targets import TARGETS, Choice, Target
 
 HERE = Path(__file__).parent.parent
-OUT = HERE / "results/optimisers"
+OUT = HERE / "results/optimisers/comparison-reference"
 METHODS = {
     "DS2, batch 1": ds2.ds2,
     "ContTune, batch 1": conttune.conttune,
