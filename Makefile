@@ -31,7 +31,7 @@ format: $(TEST)/installed ## Rewrite the code in the project's format
 	$(TEST)/bin/ruff format .
 	$(TEST)/bin/ruff check --fix .
 
-reference: $(DEMO)/installed ## Run every experiment into results/*/*-reference (ten minutes)
+reference: $(DEMO)/installed ## Run every experiment into results/*/*-reference (half an hour)
 	for run in \
 	  gpu_scaling/published-gpu-scaling=published/gpu_scaling \
 	  gpu_scaling/gpu-scaling=gpu_scaling \
@@ -42,7 +42,10 @@ reference: $(DEMO)/installed ## Run every experiment into results/*/*-reference 
 	  batch_analysis/batching-frontier=batching_frontier \
 	  cache_experiments/published-cache=published/cache \
 	  cache_experiments/cache=cache \
-	  cache_experiments/cache-at-scale=cache_two_level_at_scale; do \
+	  cache_experiments/cache-two-level-at-scale=cache_two_level_at_scale \
+	  cache_tiers/cache-block-trace=cache_block_trace \
+	  cache_tiers/cache-serving=cache_serving \
+	  cache_tiers/cache-controllers=cache_controllers; do \
 	  $(DEMO)/bin/python -m infertuner.simulate scenarios/$${run#*=}.yaml \
 	    --out .reference/$${run%=*}-reference --overwrite || exit; \
 	done

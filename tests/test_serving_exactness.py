@@ -88,13 +88,30 @@ def random_batcher(rng):
     )
 
 
-def random_requests(rng, block_size):
-    n = int(rng.integers(1, 50))
+def random_crowd_batcher(rng):
+    """Little memory in small blocks, and prompts that take several iterations."""
+    size = int(rng.choice([1, 1, 1, 2, 4]))
+    seqs = int(rng.choice([3, 4, 8]))
+    return Continuous(
+        kind="continuous",
+        num_gpu_blocks=int(rng.integers(70, 150)) // size,
+        max_num_seqs=seqs,
+        max_num_batched_tokens=max(seqs, int(rng.choice([8, 16, 200]))),
+        block_size=size,
+        long_prefill_token_threshold=int(rng.choice([0, 1, 2, 3, 7])),
+        scheduler_reserve_full_isl=bool(rng.random() < 0.7),
+        scheduling_policy="priority" if rng.random() < 0.4 else "fcfs",
+    )
+
+
+def random_requests(rng, block_size, crowd=False):
+    """crowd: they share most of their prompts and come at once, or nearly."""
+    n = int(rng.integers(4, 18) if crowd else rng.integers(1, 50))
     prompt = rng.integers(1, 60, size=n)
     output = rng.integers(1, 40, size=n)
-    session = rng.integers(0, max(1, n // 3), size=n)
+    session = rng.integers(0, rng.integers(1, 3) if crowd else max(1, n // 3), size=n)
     prefix, blocks = np.zeros(n, dtype=np.int64), None
-    sharing = rng.choice(["none", "sessions", "listed"])
+    sharing = rng.choice(["sessions", "listed"] if crowd else ["none", "sessions", "listed"])
     if sharing == "sessions":
         prefix = np.minimum(prompt - 1, rng.integers(0, 40, size=n) if rng.random() < 0.5 else 30)
     elif sharing == "listed":
@@ -102,13 +119,13 @@ def random_requests(rng, block_size):
         lists, fresh_id = [], 1000
         for i in range(n):
             count = int(prompt[i]) // block_tokens
-            shared = int(rng.integers(0, count + 1))
+            shared = int(rng.integers(count // 2 if crowd else 0, count + 1))
             common, own = (int(session[i]) * 50 + j for j in range(shared)), range(fresh_id, fresh_id + count - shared)
             lists.append([*common, *own])
             fresh_id += 100
         offsets = np.cumsum([0, *map(len, lists)])
         blocks = PrefixBlocks(block_tokens, np.array([each for ids in lists for each in ids], dtype=np.int64), offsets)
-    gap_s = float(rng.choice([0, 0.001, 0.01, 0.05, 0.3]))
+    gap_s = float(rng.choice([0, 0, 0.001, 0.01] if crowd else [0, 0.001, 0.01, 0.05, 0.3]))
     at_s = np.cumsum(rng.exponential(gap_s, n) if gap_s else np.zeros(n))
     if rng.random() < 0.4:
         at_s = np.round(at_s, 3)
@@ -136,8 +153,9 @@ def random_cluster(rng, batcher):
 
 def random_case(seed):
     rng = np.random.default_rng(seed)
-    batcher = random_batcher(rng)
-    return random_requests(rng, batcher.block_size), random_cluster(rng, batcher), random_law(rng)
+    crowd = bool(rng.random() < 0.4)
+    batcher = random_crowd_batcher(rng) if crowd else random_batcher(rng)
+    return random_requests(rng, batcher.block_size, crowd), random_cluster(rng, batcher), random_law(rng)
 
 
 def whole(column):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -31,13 +32,16 @@ class Data:
     work: list[Work]
     seconds: Floats
     weights: Floats
+    entry_s: float | None = None
+    """Seconds of a KV entry, for points that cannot tell it."""
 
     def __len__(self) -> int:
         return len(self.work)
 
     def only(self, chosen: NDArray[np.int_]) -> Data:
         """Some of the points."""
-        return Data(self.kind, [self.work[i] for i in chosen], self.seconds[chosen], self.weights[chosen])
+        work = [self.work[i] for i in chosen]
+        return replace(self, work=work, seconds=self.seconds[chosen], weights=self.weights[chosen])
 
     def column(self, amount: str) -> Floats:
         """One amount of the work of every point."""
@@ -46,7 +50,36 @@ class Data:
     def terms(self) -> list[Floats]:
         """What the linear coefficients multiply; nothing where it never varies, which the curve already stands for."""
         columns = [self.column(amount) for amount in ("entries", "sequences", "pairs")[: len(TERMS[self.kind])]]
+        if self.assumes_entries:
+            columns[0] = np.zeros(len(self))
         return [column if np.ptp(column) else np.zeros_like(column) for column in columns]
+
+    @cached_property
+    def assumes_entries(self) -> bool:
+        """Whether `entry_s` is taken as it is: no cached prefix, so that tokens and sequences say what is read.
+
+        A fit would share out the cost of a token and that of an entry at will, and err wherever there is a prefix.
+        """
+        if self.entry_s is None:
+            return False
+        others = np.column_stack([np.ones(len(self)), self.column("tokens"), self.column("sequences")])
+        entries = self.column("entries")
+        return bool(np.allclose(others @ np.linalg.lstsq(others, entries, rcond=None)[0], entries))
+
+    @property
+    def assumed_s(self) -> Floats:
+        """Seconds of every point that are not fitted."""
+        return self._assumed_entry_s * self.column("entries")
+
+    def whole(self, shape: Shape, fitted: Floats) -> Floats:
+        """Fitted coefficients of a curve and its terms, with what was assumed in its place."""
+        whole = fitted.copy()
+        whole[shape.curve_size] += self._assumed_entry_s
+        return whole
+
+    @property
+    def _assumed_entry_s(self) -> float:
+        return self.entry_s if self.assumes_entries and self.entry_s is not None else 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +112,7 @@ def piecewise(segments: int) -> Form:
     def fit(data: Data, like: Candidate | None = None) -> Candidate:
         knots = like.shape.knots if like else spread_knots(data.column("tokens").astype(int).tolist(), segments)
         shape = Shape(data.kind, knots)
-        return Candidate(shape, solve(_columns(data, _hats(data, shape)), data.seconds, data.weights))
+        return Candidate(shape, data.whole(shape, solve(_columns(data, _hats(data, shape)), data)))
 
     return fit
 
@@ -92,12 +125,13 @@ def hinge(data: Data, like: Candidate | None = None) -> Candidate:
     bends = sizes[1:-1] or sizes[:1] if like is None or like.shape.knots is None else like.shape.knots[1:2]
     for bend in bends:
         columns = _columns(data, [np.ones_like(tokens), np.maximum(tokens - bend, 0.0)])
-        found = solve(columns, data.seconds, data.weights)
-        misfit = float(np.sum((data.weights * (columns @ found / data.seconds - 1)) ** 2))
+        found = solve(columns, data)
+        misfit = float(np.sum((data.weights * ((columns @ found + data.assumed_s) / data.seconds - 1)) ** 2))
         if misfit < least:
             corners = tuple(dict.fromkeys((sizes[0], bend, sizes[-1])))
             at_corners = [found[0] + found[1] * max(0, corner - bend) for corner in corners]
-            best, least = Candidate(Shape(data.kind, corners), np.array([*at_corners, *found[2:]])), misfit
+            shape = Shape(data.kind, corners)
+            best, least = Candidate(shape, data.whole(shape, np.array([*at_corners, *found[2:]]))), misfit
     assert best is not None
     return best
 
@@ -107,11 +141,11 @@ def roofline(data: Data, like: Candidate | None = None) -> Candidate:
     tokens, terms = data.column("tokens"), data.terms()
     start = _roofline_guess(data) if like is None else like.coefficients[: len(ROOFLINE) + len(terms)]
     guess = np.log(np.maximum(start, np.finfo(float).tiny))
-    log_s = np.log(data.seconds)
+    log_s, assumed_s = np.log(data.seconds), data.assumed_s
 
     def misfit(logs: Floats) -> Floats:
         fixed_s, weights_s, token_s, sharpness, *linear = np.exp(logs)
-        predicted_s = Roofline(fixed_s, weights_s, token_s, sharpness)(tokens)  # type: ignore[arg-type]
+        predicted_s = assumed_s + Roofline(fixed_s, weights_s, token_s, sharpness)(tokens)  # type: ignore[arg-type]
         predicted_s = predicted_s + sum(c * term for c, term in zip(linear, terms, strict=True))
         return np.asarray(data.weights * (np.log(predicted_s) - log_s))
 
@@ -122,7 +156,8 @@ def roofline(data: Data, like: Candidate | None = None) -> Candidate:
     scale = float(np.mean(data.weights)) * 0.03
     found = least_squares(misfit, guess, bounds=(low, high), loss="soft_l1", f_scale=scale, ftol=1e-5, max_nfev=100)
     varies = [True] * len(ROOFLINE) + [bool(term.any()) for term in terms]
-    return Candidate(Shape(data.kind, None), np.where(varies, np.exp(found.x), 0.0))
+    shape = Shape(data.kind, None)
+    return Candidate(shape, data.whole(shape, np.where(varies, np.exp(found.x), 0.0)))
 
 
 def _roofline_guess(data: Data) -> Floats:
@@ -171,12 +206,12 @@ def smooth_ratio(across: Floats, along: Floats, misfit: Floats) -> tuple[Axes, F
     return (first, second), np.asarray(surface(grid))
 
 
-def solve(columns: Floats, seconds: Floats, weights: Floats) -> Floats:
-    """Non-negative coefficients with the least weighted squared relative error."""
-    scaled = columns * (weights / seconds)[:, None]
+def solve(columns: Floats, data: Data) -> Floats:
+    """Non-negative coefficients with the least weighted squared relative error, on top of what is assumed."""
+    scaled = columns * (data.weights / data.seconds)[:, None]
     norms = np.linalg.norm(scaled, axis=0)
     norms[norms == 0] = 1.0
-    coefficients, _ = nnls(scaled / norms, weights)
+    coefficients, _ = nnls(scaled / norms, data.weights * (1 - data.assumed_s / data.seconds))
     return np.asarray(coefficients / norms)
 
 
