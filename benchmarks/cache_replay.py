@@ -2,13 +2,18 @@
 
     python benchmarks/cache_replay.py --csv cache_replay.csv
 
-Ten million requests for a million keys of Zipf popularity and one size, 100,000 held; all by one loop that calls the
-cache for each request, as a simulation does. cachetools and libcachesim are left out where they are not installed.
-libCacheSim is called as its Python binding is called, and counts hits to compare; its own loop in C is many times
-faster. "two tiers" is a whole replay through two LRU tiers, inclusive and written through, the second five times as
-large: with tokens, bytes over time and a row for each request, so its hits are those of both. Caches take turns and
-the best turn of each counts. Seconds are of processor time. Ratios are to an OrderedDict used as LRU in the loop
-itself, the floor for Python: they travel between machines, requests a second do not.
+Ten million requests for a million keys of Zipf popularity and one size, 100,000 held. Single caches replay the first
+four million, all by one loop that calls the cache for each request, as a simulation does. cachetools and libcachesim
+are left out where they are not installed. libCacheSim is called as its Python binding is called, and counts hits to
+compare; its own loop in C is many times faster.
+
+Two rows take all ten million. "two tiers" is a whole replay through two LRU tiers, inclusive and written through, the
+second five times as large: with tokens, bytes over time and a row for each request, so its hits are those of both.
+There the replay knows the requests beforehand and asks no policy (infertuner/cache/tiers/trace_lru.py). "all LRU sizes"
+is the exact hit curve, with the hits at 100,000.
+
+Caches take turns and the best turn of each counts. Seconds are of processor time. Ratios are to an OrderedDict used as
+LRU in the loop itself, the floor for Python: they travel between machines, requests a second do not.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import csv
 import gc
 import importlib
 import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infertuner.cache.eviction.belady import next_uses
+from infertuner.cache.analysis import lru_hit_curve
+from infertuner.cache.analysis.uses import next_uses
 from infertuner.cache.eviction.kinds import policy_of
 from infertuner.cache.tiers.config import TierConfig, Tiered
 from infertuner.cache.tiers.replay import replay_tiers
@@ -53,8 +60,9 @@ class Contender(NamedTuple):
 
     cache: str
     policy: str
+    requests: int
     run: Callable[[], int]
-    """Replay everything with an empty cache; the hits."""
+    """Replay them with an empty cache; the hits."""
 
 
 def zipf(requests: int, keys: int, exponent: float) -> list[int]:
@@ -89,16 +97,22 @@ def ours(name: str, keys: Sequence[Key], entries: int, next_use: Sequence[int] |
     return hits
 
 
-def two_tiers(keys: Sequence[Key], entries: int) -> int:
+def two_tiers(keys: Sequence[int], entries: int) -> int:
     """Hits of two tiers of ours together, each request leaving as many tokens as any other."""
     n, tokens = len(keys), 100
     tiers = {
         name: TierConfig(capacity_bytes=float(size * tokens)) for name, size in (("a", entries), ("b", 5 * entries))
     }
     lengths = np.full(n, tokens)
-    requests = Requests(OpenLoop(np.arange(n, dtype=np.float64)), keys, lengths, lengths - 1, np.ones_like(lengths))
+    sessions = array("q", keys)
+    requests = Requests(OpenLoop(np.arange(n, dtype=np.float64)), sessions, lengths, lengths - 1, np.ones_like(lengths))
     config = Tiered(kind="tiered", tiers=tiers)
     return replay_tiers(requests, config, np.arange(n, dtype=np.float64), bytes_per_token=1.0).hit_keys
+
+
+def all_sizes(keys: Sequence[Key], entries: int) -> int:
+    """Hits of LRU at one of the sizes of its whole curve."""
+    return int(lru_hit_curve(np.asarray(keys))[entries])
 
 
 def cachetools(make: Callable[[int], Any], keys: Sequence[Key], entries: int) -> int:
@@ -122,18 +136,21 @@ def libcachesim(make: Callable[[int], Any], keys: Sequence[Key], entries: int) -
     return hits
 
 
-def contenders(keys: Sequence[Key], entries: int, policies: Sequence[str]) -> list[Contender]:
-    """The floor, ours, and those of the others that are installed."""
-    next_use = next_uses(keys) if "belady" in policies else None
-    found = [Contender(FLOOR, "lru", partial(floor, keys, entries))]
-    found += [Contender("infertuner", name, partial(ours, name, keys, entries, next_use)) for name in policies]
-    if "lru" in policies:
-        found.append(Contender("infertuner, two tiers", "lru", partial(two_tiers, keys, entries)))
+def contenders(keys: list[int], few: int, entries: int, policies: Sequence[str]) -> list[Contender]:
+    """The floor, ours, and those of the others that are installed, with the first `few` requests; then whole traces."""
+    first = keys[:few]
+    next_use = next_uses(np.asarray(first)).tolist() if "belady" in policies else None
+    found = [Contender(FLOOR, "lru", few, partial(floor, first, entries))]
+    found += [Contender("infertuner", name, few, partial(ours, name, first, entries, next_use)) for name in policies]
     for cache, theirs, replay in (("cachetools", CACHETOOLS, cachetools), ("libcachesim", LIBCACHESIM, libcachesim)):
         library = _installed(cache)
         for name in policies if library is not None else ():
             if name in theirs:
-                found.append(Contender(cache, name, partial(replay, getattr(library, theirs[name]), keys, entries)))
+                run = partial(replay, getattr(library, theirs[name]), first, entries)
+                found.append(Contender(cache, name, few, run))
+    if "lru" in policies:
+        found.append(Contender("infertuner, two tiers", "lru", len(keys), partial(two_tiers, keys, entries)))
+        found.append(Contender("infertuner, all LRU sizes", "lru", len(keys), partial(all_sizes, keys, entries)))
     return found
 
 
@@ -144,7 +161,7 @@ def _installed(name: str) -> Any:
         return None
 
 
-def measure(contender: Contender, requests: int, entries: int) -> dict[str, Any]:
+def measure(contender: Contender, entries: int) -> dict[str, Any]:
     """One replay."""
     gc.collect()
     started = time.process_time()
@@ -153,11 +170,11 @@ def measure(contender: Contender, requests: int, entries: int) -> dict[str, Any]
     return {
         "cache": contender.cache,
         "policy": contender.policy,
-        "requests": requests,
+        "requests": contender.requests,
         "entries": entries,
         "seconds": seconds,
-        "requests_per_s": requests / seconds,
-        "hit_ratio": hits / requests,
+        "requests_per_s": contender.requests / seconds,
+        "hit_ratio": hits / contender.requests,
     }
 
 
@@ -165,26 +182,29 @@ def main() -> None:
     """Print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000_000)
+    parser.add_argument("--few", type=int, default=4_000_000, help="requests for single caches, the first of all")
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--entries", type=int, default=100_000, help="entries held")
     parser.add_argument("--exponent", type=float, default=0.9, help="of the Zipf popularity")
-    parser.add_argument("--turns", type=int, default=3, help="replays of each, of which the best counts")
+    parser.add_argument("--turns", type=int, default=2, help="replays of each, of which the best counts")
     parser.add_argument("--policies", nargs="+", default=OURS, choices=OURS)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where to write the table")
     asked = parser.parse_args()
     keys = zipf(asked.requests, asked.keys, asked.exponent)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for _ in range(asked.turns):
-        for contender in contenders(keys, asked.entries, asked.policies):
-            row = measure(contender, asked.requests, asked.entries)
+        for contender in contenders(keys, min(asked.few, asked.requests), asked.entries, asked.policies):
+            row = measure(contender, asked.entries)
             name = contender.cache, contender.policy
             rows[name] = min(rows.get(name, row), row, key=lambda one: one["seconds"])
     fastest = rows[FLOOR, "lru"]["requests_per_s"]
-    print("| cache | policy | M requests/s | to the floor | hit ratio |\n|---|---|---|---|---|")
+    print("| cache | policy | M requests | CPU seconds | M requests/s | to the floor | hit ratio |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows.values():
         row["to_floor_ratio"] = row["requests_per_s"] / fastest
-        speed, ratio, hits = row["requests_per_s"] / 1e6, row["to_floor_ratio"], row["hit_ratio"]
-        print(f"| {row['cache']} | {row['policy']} | {speed:.2f} | {ratio:.2f} | {hits:.4f} |")
+        millions, seconds, ratio = row["requests"] / 1e6, row["seconds"], row["to_floor_ratio"]
+        numbers = f"{millions:g} | {seconds:.1f} | {millions / seconds:.2f} | {ratio:.2f} | {row['hit_ratio']:.4f}"
+        print(f"| {row['cache']} | {row['policy']} | {numbers} |")
     if asked.csv is not None:
         with asked.csv.open("w", newline="") as file:
             lines = csv.DictWriter(file, COLUMNS)

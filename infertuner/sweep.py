@@ -29,6 +29,7 @@ from infertuner.sweeping import table
 from infertuner.sweeping.cells import cell_key, read_cell, simulate_cell
 from infertuner.sweeping.design import latin_hypercube, one_at_a_time
 from infertuner.sweeping.engines import engine
+from infertuner.sweeping.page import sweep_page
 from infertuner.sweeping.runner import Sweep
 from infertuner.sweeping.store import Store
 
@@ -95,8 +96,7 @@ def _sweep(arguments: argparse.Namespace, given: Sequence[str]) -> int:
                 if precision is None:
                     sweep.run(progress)
                 else:
-                    most = arguments.max_replications or MOST_TIMES * study.scenario.replications
-                    sweep.run_until(precision, most, progress)
+                    sweep.run_until(precision, _most(arguments, study.scenario.replications), progress)
         told, rows = _write(folder, sweep, aim, given)
     if arguments.format == "json":
         sys.stdout.write(to_json(told))
@@ -123,6 +123,13 @@ def _precision(arguments: argparse.Namespace) -> Precision | None:
     if arguments.until is None and arguments.max_replications is not None:
         raise ScenarioError("--max-replications: bounds --until; add that, or use --replications")
     return None if arguments.until is None else parse_precision(arguments.until)
+
+
+def _most(arguments: argparse.Namespace, least: int) -> int:
+    most: int = arguments.max_replications or MOST_TIMES * least
+    if most < least:
+        raise ScenarioError(f"--max-replications: is {most}, must be at least the {least} replications to begin with")
+    return most
 
 
 def _aim(arguments: argparse.Namespace) -> table.Aim | None:
@@ -163,8 +170,10 @@ def _write(
             figure = draw_warmup(f"{scenario.name}: warm-up", drawn, scenario.warmup_s)
             figures.save(figure, folder.file("figures/warmup.png"))
     folder.write_json("summary.json", told)
-    folder.write_text("scenario.resolved.yaml", resolved_yaml(sweep.study, folder.path))
-    folder.write_json("provenance.json", study_provenance(sweep.study, command))
+    as_run, made = resolved_yaml(sweep.study, folder.path), study_provenance(sweep.study, command)
+    folder.write_text("scenario.resolved.yaml", as_run)
+    folder.write_json("provenance.json", made)
+    folder.write_text("report.html", sweep_page(sweep, aim, rows, told=told, provenance=made, scenario_yaml=as_run))
     return told, rows
 
 

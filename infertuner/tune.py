@@ -25,6 +25,7 @@ from infertuner.scenario.study import Study
 from infertuner.sweeping.engines import engine
 from infertuner.sweeping.store import Store
 from infertuner.tuning.answer import Report
+from infertuner.tuning.page import tuning_page
 from infertuner.tuning.run import load, tune
 from infertuner.tuning.words import print_answer
 
@@ -114,8 +115,14 @@ def _write(folder: RunFolder, study: Study, report: Report, told: dict[str, Any]
         limit_s = next((bound.limit for bound in report.slo.bounds() if bound.metric == latency), None)
         title = scenario.description or scenario.name
         figures.save(draw_tuning(title, rows, latency, limit_s, report.cost_unit()), folder.file("figures/pareto.png"))
-    folder.write_text("scenario.resolved.yaml", resolved_yaml(study, folder.path))
-    folder.write_json("provenance.json", study_provenance(study, ["python", "-m", "infertuner.tune", *given]))
+    as_run, made = (
+        resolved_yaml(study, folder.path),
+        study_provenance(study, ["python", "-m", "infertuner.tune", *given]),
+    )
+    folder.write_text("scenario.resolved.yaml", as_run)
+    folder.write_json("provenance.json", made)
+    page = tuning_page(told, rows, report.latency_metric, provenance=made, scenario_yaml=as_run)
+    folder.write_text("report.html", page)
 
 
 def _new_folder(study: Study) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infertuner.cache.eviction.belady import next_uses
+from infertuner.cache.analysis.uses import next_uses
 from infertuner.cache.eviction.kinds import policy_of
 
 NAMES = ("lru", "fifo", "lfu", "sieve", "s3fifo", "arc", "wtinylfu", "random", "belady")
@@ -10,7 +10,7 @@ NAMES = ("lru", "fifo", "lfu", "sieve", "s3fifo", "arc", "wtinylfu", "random", "
 
 def made(name, capacity, requests=(), seed=0):
     """An empty policy; `requests` is the future that belady is told."""
-    return policy_of(name, capacity, seed=seed, next_use=next_uses(requests))
+    return policy_of(name, capacity, seed=seed, next_use=next_uses(requests).tolist())
 
 
 def hits(name, capacity, requests, seed=0):

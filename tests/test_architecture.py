@@ -28,6 +28,7 @@ DOORS = {
     "transformers": {"latency/hardware/", "validation/engine/"},
     "scipy": {"latency/fitting/", "latency/measuring/polish.py", "outcomes/statistics.py"},
     "matplotlib": {"outcomes/figures.py", "outcomes/calibration_figures.py", "outcomes/validation_figures.py"},
+    "plotly": {"outcomes/html/page.py"},
     "sklearn": {"tuning/comparison/"},
     "yaml": {"scenario/yaml12.py"},
     "joblib": {"sweeping/engines.py"},

@@ -15,7 +15,7 @@ from infertuner.cache.eviction.kinds import policy_of
 ONLINE = ["lru", "fifo", "lfu", "sieve", "s3fifo", "arc", "wtinylfu", "random"]
 
 
-def best_hits(keys, entries):
+def best_hits(keys, entries, *, may_refuse=False):
     """The most hits any choice of victims can have, by trying all of them."""
     hits_with = {frozenset(): 0}
     for key in keys:
@@ -26,7 +26,7 @@ def best_hits(keys, entries):
             elif len(held) < entries:
                 choices = [held | {key}]
             else:
-                choices = [held - {victim} | {key} for victim in held]
+                choices = [held - {victim} | {key} for victim in held] + [held] * may_refuse
             for choice in choices:
                 following[choice] = max(following.get(choice, 0), hits + (key in held))
         hits_with = following
@@ -36,6 +36,11 @@ def best_hits(keys, entries):
 @given(st.lists(st.integers(0, 6), max_size=25), st.integers(1, 4))
 def test_belady_is_the_best_of_all_choices(keys, entries):
     assert belady_hits(keys, entries) == best_hits(keys, entries)
+
+
+@given(st.lists(st.integers(0, 6), max_size=25), st.integers(1, 4))
+def test_belady_that_may_refuse_is_the_best_of_still_more_choices(keys, entries):
+    assert belady_hits(keys, entries, may_refuse=True) == best_hits(keys, entries, may_refuse=True)
 
 
 @pytest.mark.parametrize("name", ONLINE)

@@ -18,10 +18,11 @@ from infertuner.cache.sizing.miss_ratio_curve import MissRatioCurve
 from infertuner.cache.tiers import replay as replay_module
 from infertuner.cache.tiers.build import build_tiers
 from infertuner.cache.tiers.config import TierConfig, Tiered
-from infertuner.cache.tiers.keys import keys_of
+from infertuner.cache.tiers.keys import keys_of, served_tokens
 from infertuner.cache.tiers.metered import MeteredTiers
 from infertuner.cache.tiers.replay import replay_tiers
 from infertuner.cache.tiers.tiered import TieredCache
+from infertuner.cache.tiers.trace_lru import foresee
 from infertuner.errors import ScenarioError
 from infertuner.sources.requests import OpenLoop, PrefixBlocks, Requests
 from tests.conftest import ROOT
@@ -163,6 +164,27 @@ def test_a_replay_is_what_caches_do_request_by_request(requests, way, eviction, 
         if math.isnan(ours.capacity_byte_s):
             ours.capacity_byte_s = theirs.capacity_byte_s = 0.0
     assert replayed.tiers == uses
+
+
+@given(workloads(), st.lists(st.tuples(st.integers(1, 9), st.integers(0, 120)), min_size=1))
+def test_an_lru_tier_that_foresees_its_trace_is_one_that_does_not(requests, pieces):
+    """Also where it is resized between pieces of the trace."""
+    config = tiered(60 * BYTES_PER_TOKEN, unit="bytes")
+    [[plain]] = build_tiers(config, BYTES_PER_TOKEN)
+    [[foreseeing]] = foresee(build_tiers(config, BYTES_PER_TOKEN), requests.session_id, np.zeros(len(requests)))
+    assert type(plain) is not type(foreseeing)
+    tokens, start = served_tokens(requests), 0
+    for length, capacity in pieces:
+        piece = slice(start, start + length)
+        for ours, theirs in zip(
+            *(t.serve(requests.session_id[piece], tokens[piece]) for t in (foreseeing, plain)), strict=True
+        ):
+            assert ours.tolist() == theirs.tolist()
+        for tier in (plain, foreseeing):
+            tier.resize(capacity * BYTES_PER_TOKEN)
+        assert (foreseeing.held_tokens, foreseeing.held_entries) == (plain.held_tokens, plain.held_entries)
+        assert foreseeing.use(0) == plain.use(0)
+        start += length
 
 
 @pytest.mark.parametrize("eviction", ONLINE)

@@ -62,7 +62,9 @@ class Operations(RuleBasedStateMachine):
         for key, asked, place, given_tokens in zip(keys, tokens, *lookup, strict=False):
             assert not any(key in faster for faster in before[:place])
             assert given_tokens == min(asked, before[place][key])
-        if len(lookup.tiers) < len(keys):
+        whole = lookup.tokens == tokens[: len(lookup.tokens)]
+        assert lookup.tokens[:-1] == tokens[: len(lookup.tokens)][:-1]
+        if whole and len(lookup.tiers) < len(keys):
             assert not any(keys[len(lookup.tiers)] in held for held in before)
         count = data.draw(st.integers(0, len(lookup.tiers)))
         read = cache.use(keys, lookup, count).read_bytes
@@ -245,6 +247,13 @@ def test_sessions_grow_and_are_used_as_long_as_they_are_in_the_tier_they_are_fou
     assert mine.look_up(["a"], [18]) == ([0], [10])
     assert yours.look_up(["a"], [18]) == ([0], [18])
     assert contents(mine) == [{"a": 10}, {"a": 25}]
+
+
+def test_what_is_behind_a_gap_is_not_found():
+    cache = cache_of(tiered(9, keys="block"))
+    cache.insert("abc", [4, 2, 4])
+    assert cache.look_up("abc", [4, 4, 4]) == ([0, 0], [4, 2])
+    assert cache.look_up("abc", [4, 2, 4]) == ([0, 0, 0], [4, 2, 4])
 
 
 def test_what_is_found_and_recomputed_is_a_hit_that_gives_nothing():

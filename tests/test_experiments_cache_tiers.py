@@ -74,7 +74,7 @@ def test_no_policy_exceeds_the_ceiling_and_room_for_everything_attains_it(polici
     found = table(policies)
     assert (found.hit_ratio <= found.ceiling_hit_ratio).all()
     assert (found.belady_hit_ratio <= found.ceiling_hit_ratio + 1e-12).all()
-    largest = found[found.capacity_mean == 10**9]
+    largest = found[found.dram_capacity_mean == 10**9]
     assert len(largest) == 7
     assert largest.attained_ratio.tolist() == pytest.approx([1.0] * 7)
     assert largest.token_hit_ratio.tolist() == pytest.approx(largest.ceiling_token_hit_ratio.tolist())
@@ -150,6 +150,38 @@ def test_controllers_move_the_tier_and_are_judged_at_their_own_mean_size():
     assert elastic["belady_hit_ratio"] is None, "the best cache of a fixed size bounds none that grows"
     assert elastic["infeasible_ratio"] is not None
     assert figure_over_time(result) is not None
+
+
+def test_one_elastic_arm_has_a_figure_without_a_legend(tmp_path):
+    sizing = {"every_s": 10, "controller": {"kind": "target_hit", "target_hit_ratio": 0.5}}
+    cache = {"kind": "tiered", "kv_bytes_per_token": 10, "tiers": {"dram": {"capacity_entries": 10, "sizing": sizing}}}
+    save(figure_over_time(run_study(study_from(scenario(cache=cache, replications=1)))), tmp_path / "over_time.png")
+
+
+def test_nothing_finds_more_blocks_than_the_best_of_all_policies(tmp_path):
+    """Not even where a request has more blocks than there is room for, of which only the first can be found again."""
+    raw = yaml12.read((ROOT / "scenarios" / "cache_block_trace.yaml").read_text(encoding="utf-8"), "trace")
+    names = ["lru", "fifo", "lfu", "sieve", "s3fifo", "arc", "wtinylfu", "belady"]
+    raw["sweep"] = {"cache.tiers.dram.eviction": names, "cache.tiers.dram.capacity_entries": [1, 2, 5, 20, 50]}
+    for (found,) in run_study(study_from(raw, ROOT / "scenarios")).metrics:
+        assert 0 < found["hit_ratio"] <= found["belady_hit_ratio"] <= found["ceiling_hit_ratio"]
+
+
+@pytest.mark.parametrize(
+    ("write", "eviction", "entries"),
+    [("through", "lru", 30), ("through", "lfu", 40), ("selective", "lru", 40), ("back", "lru", 40)],
+)
+def test_tiers_that_need_not_hold_the_same_are_judged_by_all_they_may_hold(write, eviction, entries):
+    dram = {"capacity_entries": 30, "eviction": eviction, "read_bytes_per_s": "1GB/s"}
+    tiers = {"gpu": {"capacity_entries": 10}, "dram": dram}
+    (found,) = metrics_of(cache={"kind": "tiered", "kv_bytes_per_token": 10, "tiers": tiers, "write": write})
+    assert found["capacity_mean"] == pytest.approx(entries)
+    assert found["hit_ratio"] <= found["belady_hit_ratio"]
+
+
+def test_the_experiment_of_two_levels_counts_no_replay():
+    with pytest.raises(ScenarioError, match="experiment: cache counts what serving GPUs find; use cache_tiers"):
+        run_study(study_from(scenario(experiment="cache")))
 
 
 def test_an_aim_that_no_cache_reaches_is_called_infeasible():
@@ -300,3 +332,13 @@ def test_a_replay_is_kept_as_tiers_and_not_as_requests(tmp_path):
     assert len(capacities[capacities.arm == 1]) > 3
     assert not (folder / "requests.parquet").exists()
     assert {path.name for path in (folder / "figures").iterdir()} == {"tiers.png", "over_time.png"}
+
+
+@pytest.mark.parametrize("entries", [10, 20, 50])
+def test_belady_on_blocks_lets_tails_go_first_and_comes_near_its_bound(entries):
+    study = load_study(
+        ROOT / "scenarios/cache_block_trace.yaml",
+        {"sweep": {"cache.tiers.dram.eviction": ["belady", "lru"], "cache.tiers.dram.capacity_entries": [entries]}},
+    )
+    belady, lru = (metrics[0] for metrics in run_study(study).metrics)
+    assert lru["hit_ratio"] < 0.95 * belady["belady_hit_ratio"] <= belady["hit_ratio"] <= belady["belady_hit_ratio"]

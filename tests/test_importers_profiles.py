@@ -66,6 +66,10 @@ def test_the_command_writes_a_public_profile(tmp_path: Path, capsys: pytest.Capt
     latency = ProfileLatency(found, name="p", refuse=False)
     assert latency.decode_s(batch_size=16, context_tokens=576, steps=1) == pytest.approx(0.0516, rel=0.01)
     assert latency.prefill_s(batch_size=1, new_tokens=3000, cached_tokens=0) == pytest.approx(1.6, rel=0.01)
+    assert found.prefill.assumed == ("kv_entry_s",)
+    assert "no prefill behind a cached prefix was measured" in found.origin.note
+    behind_s = latency.prefill_s(batch_size=1, new_tokens=100, cached_tokens=2900)
+    assert behind_s == pytest.approx(0.15, rel=0.02), "what 100 tokens cost, and not 3,000"
     assert "held-out error" in capsys.readouterr().out
 
 
@@ -119,6 +123,7 @@ def test_importing_again_gives_the_bundled_profile(format_: str, path: str, name
     again = import_profile(format_, DATA / path, model="llama-3.1-8b", gpu=name, commit=bundled.origin.commit)
     for kind in ("prefill", "decode"):
         assert getattr(again, kind).form == getattr(bundled, kind).form
+        assert getattr(again, kind).kv_entry_s.value == pytest.approx(getattr(bundled, kind).kv_entry_s.value, rel=0.05)
         assert getattr(again, kind).holdout.mean_ratio == pytest.approx(
             getattr(bundled, kind).holdout.mean_ratio, rel=0.05
         )
@@ -178,6 +183,8 @@ def test_a_vllm_result_file_becomes_a_profile(tmp_path: Path) -> None:
     step_s = A + 8 * C + 8 * 800 * D
     assert latency.decode_s(batch_size=8, context_tokens=800, steps=1) == pytest.approx(step_s, rel=0.02)
     assert latency.prefill_s(batch_size=1, new_tokens=1000, cached_tokens=0) == pytest.approx(A + 1000 * B, rel=0.03)
+    behind_s = latency.prefill_s(batch_size=1, new_tokens=100, cached_tokens=1000)
+    assert behind_s == pytest.approx(A + 100 * B + 1000 * D, rel=0.03), "a cached entry costs what a decode pays for it"
 
 
 def test_an_aiperf_export_becomes_the_same_profile(tmp_path: Path) -> None:

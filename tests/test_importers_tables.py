@@ -119,6 +119,16 @@ def test_a_missing_table_and_an_unknown_gpu_are_named(tmp_path: Path) -> None:
         llmservingsim.read(tmp_path / "nothing-llama-3.1-8b", model=None, gpu="h200", tp=1)
 
 
+def test_layer_tables_know_whether_prefixes_were_measured(tmp_path: Path) -> None:
+    path = _layer_tables(tmp_path / "rtx4090")
+    for measured in (True, False):
+        steps = llmservingsim.read(path, model="llama-3.1-8b", gpu=None, tp=1).steps
+        assert steps is not None
+        assert steps.reach.cached is measured
+        attention = pd.read_csv(path / "attention.csv")
+        attention[attention.kv_prefill == 0].to_csv(path / "attention.csv", index=False)
+
+
 FLOPS_PER_S, BYTES_PER_S = 0.25e15, 1.2e12
 """Of products and weights; halves of what they are, since a product is two operations and a weight two bytes."""
 
@@ -163,6 +173,22 @@ def test_rows_faster_than_the_gpu_are_left_out_and_counted(tmp_path: Path) -> No
     table.to_parquet(path)
     found = aiconfigurator.read(folder, model="llama-3.1-8b", gpu=None, tp=1)
     assert found.left_out == [f"{path.name}: 4 of 48 rows are faster than NVIDIA H200 can be"]
+
+
+def test_attention_behind_a_prefix_does_not_count_as_attention_without(tmp_path: Path) -> None:
+    folder = _aiconfigurator_tables(tmp_path / "aic")
+    path = folder / "h200_context_attention_perf.parquet"
+    table = pd.read_parquet(path)
+    pd.concat([table, table.assign(step=1024, latency=9 * table.latency)]).to_parquet(path)
+    point = Point("prefill", 1, 512, 0, "fit")
+    with_them, without = (
+        aiconfigurator.read(at, model="llama-3.1-8b", gpu=None, tp=1).steps
+        for at in (folder, _aiconfigurator_tables(tmp_path / "plain"))
+    )
+    assert with_them is not None
+    assert without is not None
+    assert with_them.step_s(point) == without.step_s(point)
+    assert not with_them.reach.cached
 
 
 @needs_data

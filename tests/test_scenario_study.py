@@ -250,3 +250,23 @@ def test_a_set_kind_is_blamed_for_the_keys_it_lacks(tiny, tmp_path):
     path.write_text(yaml12.write(tiny))
     with pytest.raises(ScenarioError, match=r"^--set cluster\.batcher\.kind: cluster\.batcher\.\w+: missing"):
         load_study(path, {"cluster.batcher.kind": "timeout"})
+
+
+@pytest.mark.parametrize(
+    ("tiers", "name"),
+    [
+        ({"gpu": {"capacity_entries": 5}, "drma": {"capacity_entries": 5}}, "drma"),
+        (
+            {
+                "a": {"capacity_entries": 1},
+                "b": {"capacity_entries": 1, "read_bytes_per_s": "1GB/s"},
+                "c": {"capacity_entries": 1},
+            },
+            "c",
+        ),
+    ],
+)
+def test_a_slower_tier_without_a_bandwidth_is_forgotten_or_mistyped(tiny, tiers, name):
+    tiny["cache"] = {"kind": "tiered", "tiers": tiers}
+    with pytest.raises(ScenarioError, match=rf"cache.tiers.{name}.read_bytes_per_s: is missing"):
+        study_from(tiny)

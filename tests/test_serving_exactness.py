@@ -202,8 +202,7 @@ def assert_rows_agree(records, gpus, stepped):
         assert done == len(gpu.rows)
 
 
-def check(seed):
-    asked, cluster, law = random_case(seed)
+def check(asked, cluster, law):
     jumped = Simulation(asked, cluster, law).run()
     law.outside_calls = 0
     stepped = Simulation(asked, cluster, law, max_jump=1).run()
@@ -230,6 +229,23 @@ def check(seed):
 def test_jump_step_and_oracle_agree(part):
     for seed in range(part, CONFIGURATIONS, SLICES):
         try:
-            check(seed)
+            check(*random_case(seed))
         except Exception as error:
             raise AssertionError(f"configuration {seed}") from error
+
+
+def test_of_blocks_filled_at_once_the_first_is_that_of_who_was_admitted_first():
+    """The second request prefills in front of the third, which decodes; both fill the session's fourth block.
+
+    The third is preempted and finds all it had, in blocks that the second is using: only so can it go on beside it.
+    """
+    asked = Requests(
+        pacing=OpenLoop(np.zeros(3)),
+        session_id=[0, 0, 0],
+        prompt_tokens=np.array([3, 6, 2]),
+        prefix_tokens=np.array([2, 5, 1]),
+        output_tokens=np.array([1, 4, 11]),
+    )
+    batcher = Continuous(kind="continuous", num_gpu_blocks=13, block_size=1, long_prefill_token_threshold=1)
+    cluster = Cluster(gpus=1, router=RoundRobin(kind="round_robin"), batcher=batcher)
+    assert list(check(asked, cluster, Law(affine)).requests.preemptions) == [0, 0, 1]

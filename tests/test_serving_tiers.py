@@ -101,6 +101,17 @@ def test_an_engine_fetches_what_its_own_blocks_do_not_hold():
 
 
 @pytest.mark.parametrize("batcher", [ONE, ENGINE], ids=["static", "continuous"])
+def test_a_fetch_that_the_horizon_cuts_has_taken_nothing_yet(batcher):
+    away = planned({"gpu_id": 0, "at_s": 10, "down_s": 1})
+    cluster = Cluster(gpus=1, router=RoundRobin(kind="round_robin"), batcher=batcher, outages=away)
+    cache = tiered(remote=dram(100 * KB, shared=True))
+    for horizon_s, fetch_s in [(23.9, 0), (24.1, 4)]:
+        records = Simulation(asked([0, 20], [1, 1]), cluster, replace(LAW), cache).run(horizon_s)
+        assert records.tiers[0].hits == 1
+        assert records.requests.fetch_s[1] == pytest.approx(fetch_s)
+
+
+@pytest.mark.parametrize("batcher", [ONE, ENGINE], ids=["static", "continuous"])
 def test_it_computes_again_where_that_is_faster(batcher):
     """400 tokens are prefilled in 4 s, so 100 kB/s are as fast: a little less and they are computed again."""
     away = planned({"gpu_id": 0, "at_s": 10, "down_s": 1})
@@ -185,7 +196,8 @@ def test_autoscaled_gpus_pay_for_their_tiers_while_they_are_there(tiny):
         "autoscaler": {"kind": "threshold", "min_gpus": 1, "max_gpus": 3, "scale_up_above": 2,
                        "scale_down_below": 0.5, "startup_s": 1, "interval_s": 1, "cooldown_s": 2},
     }  # fmt: skip
-    tiny["cache"] = {"kind": "tiered", "kv_bytes_per_token": 1000, "tiers": {"dram": {"capacity_bytes": "1MB"}}}
+    dram_of_1_mb = {"capacity_bytes": "1MB", "read_bytes_per_s": "1GB/s"}
+    tiny["cache"] = {"kind": "tiered", "kv_bytes_per_token": 1000, "tiers": {"dram": dram_of_1_mb}}
     arm = study_from(tiny, ROOT).arms[0]
     records = run_arm(arm)
     assert arm.scenario.cluster.most_gpus == len(records.tiers) == 3

@@ -31,7 +31,7 @@ def test_a_run_writes_its_folder(scenario, tmp_path, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in out.iterdir())
     assert written == [
-        "fleet.parquet", "plain.csv", "provenance.json", "replications.csv", "requests.parquet",
+        "fleet.parquet", "plain.csv", "provenance.json", "replications.csv", "report.html", "requests.parquet",
         "scenario.resolved.yaml", "steps.parquet", "summary.json",
     ]  # fmt: skip
     for name in written:

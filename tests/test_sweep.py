@@ -187,6 +187,7 @@ def test_replicating_until_precise(sweep):
         (["--minimise", "e2e_meen_s"], "e2e_meen_s: there is no such metric; did you mean e2e_mean_s?"),
         (["--until", "e2e_mean_s"], "--until e2e_mean_s: must be METRIC=SHARE"),
         (["--max-replications", "5"], "--max-replications: bounds --until"),
+        (["--until", "e2e_mean_s=5%", "--max-replications", "1"], "--max-replications: is 1, must be at least the "),
         (["--design", "lhs"], "--points: says how many points"),
         (["--points", "5"], "--points: says how many points"),
         (["--cell", "9:0"], "--cell 9:0: must be ARM:REPLICATION with an arm below 4"),

@@ -11,6 +11,7 @@ from infertuner.outcomes.objectives import judge, keeps, run_headroom
 from infertuner.outcomes.statistics import least_share
 from infertuner.scenario.study import study_from
 from infertuner.tuning.evaluator import BudgetSpentError, Failure
+from infertuner.tuning.likely import likely_lines
 from infertuner.tuning.race import Race, looks
 from infertuner.tuning.search import Search
 from infertuner.tuning.space import Space
@@ -177,3 +178,13 @@ def test_a_knob_that_does_not_only_help_is_told(space):
 def test_looks_end_with_everything(replications):
     assert looks(replications)[-1] == replications
     assert looks(replications) == sorted(set(looks(replications)))
+
+
+def test_likely_lines_lead_to_the_same_answer(space):
+    """Six lines, which Optuna suggests in an order of its own until it has nothing new to say."""
+    pytest.importorskip("optuna")
+    for seed in range(3):
+        _, _, enumerated = search(space, Service(seed, noise=0.01))
+        race = Race(Service(seed, noise=0.01), space.arm({}).scenario.slo, REPLICATIONS)
+        likely = Search(race).run(likely_lines(space, race, seed))
+        assert likely.answer.point.cost_per_hour == enumerated.answer.point.cost_per_hour

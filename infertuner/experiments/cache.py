@@ -11,6 +11,7 @@ from dataclasses import fields
 
 from infertuner.cache.config import Sizing, TwoLevel
 from infertuner.cache.replay import local_hits_at
+from infertuner.errors import ScenarioError
 from infertuner.experiments.result import Row, StudyResult
 from infertuner.experiments.verdicts import verdict
 from infertuner.outcomes.latencies import durations
@@ -33,6 +34,8 @@ def measure(records: Records, scenario: Scenario) -> Metrics:
 
     All of them over the whole run: a cache's start belongs to what its sizing policy is judged by.
     """
+    if scenario.driver == "replay":
+        raise ScenarioError("experiment: cache counts what serving GPUs find; use cache_tiers, or driver: serving")
     level = view(records.requests.cache_level)
     tiers = {"local_hits": CacheLevel.LOCAL, "remote_hits": CacheLevel.REMOTE, "misses": CacheLevel.MISS}
     counts = {name: float((level == tier).sum()) for name, tier in tiers.items()}

@@ -90,6 +90,8 @@ def _found(records: Records, oracles: Oracles, *, told: bool) -> Metrics:
 def _same_memory(scenario: Scenario, config: Tiered, tiers: list[_Tier], oracles: Oracles) -> Metrics:
     """The same keys in one cache of the mean capacity of these tiers: LRU, its estimate, and the best of all.
 
+    Written through and all LRU, a tier holds what the faster ones hold, so that the largest is what they hold together.
+    Otherwise some may be in one alone, all in the extreme: together they are as large as their sum.
     Belady counts entries. Where capacities are bytes it has as many as fit at their mean size, and bounds a cache of
     that many entries only; where they change it bounds nothing. Several GPUs that share no tier have no common
     capacity, tiers of both kinds have none, and tiers below a GPU's own memory see only what it misses.
@@ -100,7 +102,8 @@ def _same_memory(scenario: Scenario, config: Tiered, tiers: list[_Tier], oracles
     if apart or own_memory(scenario) or len({tier.config.in_bytes for tier in tiers}) > 1:
         return dict.fromkeys(names)
     capacities = [tier.capacity_mean for tier in tiers]
-    capacity = sum(capacities) if config.write == "back" else max(capacities)
+    nested = config.write == "through" and all(tier.config.eviction == "lru" for tier in tiers)
+    capacity = max(capacities) if nested else sum(capacities)
     if slowest.in_bytes:
         tokens = int(capacity / bytes_per_token(scenario))
         lru, entries = oracles.lru_hits_in_tokens(tokens), round(tokens / oracles.mean_tokens)

@@ -72,9 +72,15 @@ class Oracles:
         return float(curve[min(entries, len(curve) - 1)]) * len(self._keys)
 
     def belady_hits(self, entries: int) -> int:
-        """Hits of MIN in so many entries of one size, more than which no policy has."""
+        """Hits of MIN in so many entries of one size, more than which no policy has.
+
+        A policy may leave keys out, and it must find a prefix from its beginning: MIN may leave out as well, and sees
+        each request's keys in that order.
+        """
         if entries not in self._belady:
-            self._belady[entries] = belady_hits(self._keys, entries)
+            place = np.arange(len(self._keys))
+            from_beginning = np.lexsort((-self._noted_before, place - self._noted_before))
+            self._belady[entries] = belady_hits(self._keys[from_beginning], entries, may_refuse=True)
         return self._belady[entries]
 
     @cached_property

@@ -15,8 +15,9 @@ from rich.console import Console
 from infertuner import provenance
 from infertuner.experiments import slo
 from infertuner.experiments.analyses import analysis_of
-from infertuner.experiments.ceiling import NAMES as CEILING
+from infertuner.experiments.page import run_page
 from infertuner.experiments.result import Cell, Row, StudyResult
+from infertuner.experiments.tables import ceilings, headline, ttft_parts, ttft_rows
 from infertuner.outcomes import engine_figures, figures
 from infertuner.outcomes.console import print_table
 from infertuner.outcomes.folder import RunFolder, flatten
@@ -29,17 +30,11 @@ from infertuner.outcomes.frames import (
     steps_frame,
     tiers_frame,
 )
-from infertuner.outcomes.latencies import TTFT_PARTS
-from infertuner.outcomes.statistics import Interval
 from infertuner.scenario import yaml12
 from infertuner.scenario.study import Study
-from infertuner.units import format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-DESCRIPTIVE = ("efficiency_notes", "gpu_distribution")
-"""Text columns of the published tables that are no parameters."""
 
 
 def keep_records(folder: RunFolder, cell: Cell) -> None:
@@ -69,8 +64,10 @@ def write_run(folder: RunFolder, result: StudyResult, argv: Sequence[str]) -> No
     folder.write_json("summary.json", summary(result))
     folder.write_csv(f"{analysis.folder}.csv", analysis.table(result))
     folder.write_csv("replications.csv", _replications(result))
-    folder.write_text("scenario.resolved.yaml", resolved_yaml(result.study, folder.path))
-    folder.write_json("provenance.json", study_provenance(result.study, argv))
+    as_run, made = resolved_yaml(result.study, folder.path), study_provenance(result.study, argv)
+    folder.write_text("scenario.resolved.yaml", as_run)
+    folder.write_json("provenance.json", made)
+    folder.write_text("report.html", run_page(result, made, as_run))
     drawn = figure(result)
     if drawn is not None:
         figures.save(drawn, folder.file(f"figures/{scenario.name}.png"))
@@ -114,7 +111,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
             **result.intervals(index, *result.metrics[index][0]),
             "saturation": result.saturation(index),
             "slo": slo.told(result, index),
-            "ttft_parts": _ttft_parts(result, index),
+            "ttft_parts": ttft_parts(result, index),
         }
         for index, arm in enumerate(result.arms)
     ]
@@ -143,68 +140,19 @@ def summary(result: StudyResult) -> dict[str, Any]:
 def print_result(result: StudyResult, console: Console) -> None:
     """The headline table: how the arms differ and what matters of each."""
     scenario = result.study.scenario
-    analysis = analysis_of(scenario)
-    rows = analysis.table(result)
-    shown = [name for name in rows[0] if _identifies(name, rows) and name not in analysis.headline]
-    shown += [name for name in analysis.headline if any(_is_known(row[name]) for row in rows)]
-    shown = [name for place, name in enumerate(shown) if not any(_equal(rows, name, other) for other in shown[:place])]
     print_table(
-        f"{scenario.name}: {scenario.description}" if scenario.description else scenario.name,
-        [{name: row[name] for name in shown} | verdict for row, verdict in zip(rows, _verdicts(result), strict=True)],
-        console,
+        f"{scenario.name}: {scenario.description}" if scenario.description else scenario.name, headline(result), console
     )
     if objectives := slo.rows(result):
         print_table("objectives", objectives, console)
-    _print_ceiling(result, console)
-    _print_ttft_parts(result, console)
+    if known := ceilings(result):
+        print_table("what the cache found, and the most that any cache could have found", known, console)
+    if spent := ttft_rows(result):
+        print_table("where the mean time to the first token went", spent, console)
     notes = [f"latency: {source}" for source in result.latency_sources()]
     notes += [f"warning: {warning}" for warning in result.warnings()]
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-
-
-def _verdicts(result: StudyResult) -> list[Row]:
-    """A column of saturation verdicts, where any arm's is known."""
-    verdicts = [result.saturation(index) for index in range(len(result.arms))]
-    decided = any(verdict not in (None, "undecided") for verdict in verdicts)
-    return [{"saturation": verdict} if decided else {} for verdict in verdicts]
-
-
-def _print_ceiling(result: StudyResult, console: Console) -> None:
-    """How much of its lookups a cache could have found at most, and how much of that it found."""
-    known = [
-        {"arm": index} | result.labels(index) | result.intervals(index, *CEILING)
-        for index in range(len(result.arms))
-        if result.interval(index, "ceiling_ratio").mean is not None
-    ]
-    if known:
-        print_table("what the cache found, and the most that any cache could have found", known, console)
-
-
-def _print_ttft_parts(result: StudyResult, console: Console) -> None:
-    """Where the time to the first token went, a row an arm, for engines that can tell."""
-    rows = []
-    for index in range(len(result.arms)):
-        parts = _ttft_parts(result, index)
-        if parts is not None:
-            told = {name: _seconds_and_share(**part) for name, part in parts.items()}
-            rows.append({"arm": index} | result.labels(index) | told)
-    if rows:
-        print_table("where the mean time to the first token went", rows, console)
-
-
-def _seconds_and_share(mean_s: float, share_ratio: float) -> str:
-    return f"{format_seconds(mean_s)} ({share_ratio:.0%})"
-
-
-def _ttft_parts(result: StudyResult, index: int) -> dict[str, dict[str, float]] | None:
-    """Mean seconds and share of a TTFT by what it was spent on; None for static batches."""
-    means = {name: result.interval(index, f"ttft_{name}_mean_s").mean for name in TTFT_PARTS}
-    known = {name: mean for name, mean in means.items() if mean is not None}
-    total = sum(known.values())
-    if not total:
-        return None
-    return {name: {"mean_s": mean, "share_ratio": mean / total} for name, mean in known.items()}
 
 
 def resolved_yaml(study: Study, folder: Path) -> str:
@@ -216,22 +164,6 @@ def peak_rss_bytes() -> int:
     """The most memory this process has held. Linux counts in KiB, macOS in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _equal(rows: Sequence[Row], name: str, other: str) -> bool:
-    """Whether two columns say the same, as published and sound throughput do where definitions are sound."""
-    return all(isinstance(row[name], Interval) and row[other] in (row[name], row[name].mean) for row in rows)
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and getattr(value, "mean", value) is not None
-
-
-def _identifies(name: str, rows: Sequence[Row]) -> bool:
-    """Whether a column says which arm a row is."""
-    values = [row[name] for row in rows]
-    scalar = all(isinstance(value, str | int) for value in values)
-    return scalar and name not in DESCRIPTIVE and (len(set(values)) > 1 or len(rows) == 1)
 
 
 def _replications(result: StudyResult) -> list[Row]:

@@ -56,13 +56,9 @@ class Profile:
             if steps is None:
                 raise ProfileError(f"{self.path}: no noise was measured; set latency.noise: none, or measure it")
             ring = noise_ring(steps, streams.get("noise"))
+        refuse = self.out_of_range == "refuse"
         return ProfileLatency(
-            calibration,
-            name=str(self.path),
-            refuse=self.out_of_range == "refuse",
-            draw=draw,
-            noise=ring,
-            factor=self.factor,
+            calibration, name=str(self.path), refuse=refuse, draw=draw, noise=ring, factor=self.factor
         )
 
     def source(self) -> str:
@@ -71,9 +67,10 @@ class Profile:
         laws = {"prefill": found.prefill, "decode": found.decode, "mixed": found.mixed}
         errors = [f"{law.holdout.mean_ratio:.1%} of {kind}" for kind, law in laws.items() if law is not None]
         said = " and ".join([", ".join(errors[:-1]), errors[-1]])
+        unmeasured = ", cached prefixes not measured" if found.prefill.assumed else ""
         return (
             f"{found.provenance}: {found.model.name} {found.model.dtype} on {found.hardware.name} "
-            f"({found.hardware.device}), held-out error {said} times"
+            f"({found.hardware.device}), held-out error {said} times{unmeasured}"
         )
 
 

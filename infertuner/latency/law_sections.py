@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -213,6 +213,8 @@ class PrefillLaw(DecodeLaw):
 
     sequence_s: Estimate
     attended_pair_s: Estimate
+    assumed: tuple[Literal["kv_entry_s"], ...] = ()
+    """What no point could tell and is the decode law's: no prefill behind a cached prefix was measured."""
     box: PrefillBox
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,6 +23,8 @@ Row: TypeAlias = Mapping[str, Any]
 STRETCHES = 96
 """Equal stretches of a run over which hits are averaged: a quarter of an hour of a day."""
 GREY = "#555555"
+STYLES = [(colour, dashes, marker) for (dashes, marker), colour in product((("-", "o"), ("--", "s")), COLOURS)]
+"""Colour, dashes and marker of each line, so that more lines than colours stay apart."""
 
 
 def draw_tiers(title: str, rows: Sequence[Row], conditions: Sequence[Row]) -> Figure | None:
@@ -68,24 +70,29 @@ def _draw_sizes(axes: Axes, lines: Mapping[str, Sequence[Row]]) -> None:
         means = [bounds[size][name].mean for size in sizes]
         if None not in means:
             axes.plot(sizes, means, ls=style, color=GREY, lw=4 if style == "-" else 1, alpha=0.6, label=label)
-    for colour, (label, line) in zip(cycle(COLOURS), lines.items()):
-        hits = [row["hit_ratio"] for row in line]
+    _draw_lines(axes, lines, "capacity_mean", "hit_ratio")
+    _log_axis(axes, sizes)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("capacity, bytes or entries")
+    axes.set_ylabel("share of lookups")
+    axes.set_title("Hits by size")
+
+
+def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[Row]], x: str, y: str) -> None:
+    for (colour, dashes, marker), (label, line) in zip(cycle(STYLES), lines.items()):
+        values = [row[y] for row in line]
         axes.errorbar(
-            [row["capacity_mean"].mean for row in line],
-            [hit.mean for hit in hits],
-            yerr=reach_of(hits),
-            marker="o",
+            [row[x].mean for row in line],
+            [value.mean for value in values],
+            yerr=reach_of(values),
+            marker=marker,
+            ls=dashes,
             ms=4,
             lw=1.3,
             capsize=2,
             color=colour,
             label=label,
         )
-    _log_axis(axes, sizes)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("capacity, bytes or entries")
-    axes.set_ylabel("share of lookups")
-    axes.set_title("Hits by size")
 
 
 def _draw_worth(axes: Axes, lines: Mapping[str, Sequence[Row]]) -> None:
@@ -94,19 +101,7 @@ def _draw_worth(axes: Axes, lines: Mapping[str, Sequence[Row]]) -> None:
     priced = all(row["cost"].mean for row in rows)
     x = "cost" if priced else "capacity_mean"
     y = next(name for name in ("ttft_mean_s", "unqueued_ttft_mean_s", "saved_gpu_hours") if _known(rows, name))
-    for colour, (label, line) in zip(cycle(COLOURS), lines.items()):
-        values = [row[y] for row in line]
-        axes.errorbar(
-            [row[x].mean for row in line],
-            [value.mean for value in values],
-            yerr=reach_of(values),
-            marker="o",
-            ms=4,
-            lw=1.3,
-            capsize=2,
-            color=colour,
-            label=label,
-        )
+    _draw_lines(axes, lines, x, y)
     _log_axis(axes, sorted({row[x].mean for row in rows}))
     axes.set_xlabel("cost of the tiers, in the currency of their prices" if priced else "capacity, bytes or entries")
     axes.set_ylabel("mean, s" if y.endswith("_s") else "GPU-hours")
@@ -228,10 +223,10 @@ def draw_courses(title: str, conditions: Sequence[Row], courses: Sequence[TierCo
     if not moving:
         return None
     with blank_figure(title, columns=2) as (figure, (left, right)):
-        for colour, (label, course) in zip(cycle(COLOURS), moving):
-            hours = np.append(course.changed_at_s, course.at_s[-1]) / 3600
-            left.step(hours, np.append(course.capacity, course.capacity[-1:]), where="post", color=colour, label=label)
-            right.plot(course.at_s / 3600, course.hit_ratio, color=colour, lw=1.2)
+        for (colour, dashes, _), (label, course) in zip(cycle(STYLES), moving):
+            hours, capacity = np.append(course.changed_at_s, course.at_s[-1]) / 3600, course.capacity
+            left.step(hours, np.append(capacity, capacity[-1:]), where="post", color=colour, ls=dashes, label=label)
+            right.plot(course.at_s / 3600, course.hit_ratio, color=colour, ls=dashes, lw=1.2)
         load = right.twinx()
         load.fill_between(moving[0][1].at_s / 3600, moving[0][1].requests_per_s, color=GREY, alpha=0.15, lw=0)
         load.set_ylabel("requests / s (grey)")
@@ -245,5 +240,6 @@ def draw_courses(title: str, conditions: Sequence[Row], courses: Sequence[TierCo
         right.set_title("Requests given something")
         for axes in (left, right):
             axes.set_xlabel("hours")
-        figure.legend(loc="outside lower center", ncols=4)
+        if len(moving) > 1:
+            figure.legend(loc="outside lower center", ncols=4)
     return figure

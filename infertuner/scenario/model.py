@@ -59,6 +59,8 @@ class Scenario:
     def __post_init__(self) -> None:
         if self.slo is not None and self.driver == "replay":
             raise ValueError("slo: a replay answers nobody; remove slo, or use driver: serving")
+        if isinstance(self.cache, Tiered):
+            self._refuse_tiers_without_link(self.cache)
         if self.cluster.batcher.kind == "published" and self.cache:
             if isinstance(self.cache, Tiered):
                 raise ValueError(
@@ -81,4 +83,14 @@ class Scenario:
                 raise ValueError(
                     "cache: two-level caches belong to GPUs that stay; remove cluster.outages and cluster.autoscaler, "
                     "or use cache kind 'tiered', whose own tiers are lost with their GPU"
+                )
+
+    def _refuse_tiers_without_link(self, cache: Tiered) -> None:
+        """Only the GPU's own memory is read in no time; another tier without a bandwidth is forgotten or mistyped."""
+        below_engine = self.cluster.batcher.kind in ("continuous", "prefill_first")
+        for name, tier in list(cache.tiers.items())[0 if below_engine else 1 :]:
+            if tier.read_bytes_per_s is None:
+                raise ValueError(
+                    f"cache.tiers.{name}.read_bytes_per_s: is missing, and only the GPU's own memory is read in no "
+                    "time; give the bandwidth of its link, such as 50GB/s"
                 )

@@ -158,7 +158,8 @@ class StaticGpu:
         row = request.request_id
         self._requests.cache_level[row] = lookup.level
         self._requests.cached_tokens[row] = lookup.cached_tokens
-        self._requests.fetch_s[row] = lookup.fetch_s
+        if not lookup.reads:  # what those take is known when they are done
+            self._requests.fetch_s[row] = lookup.fetch_s
         return lookup
 
     def _fetch(self, cache: PrefixCache, request: Request, lookup: Lookup) -> None:

@@ -57,15 +57,8 @@ class TierSet:
             metered.advance(now_s)
 
     def observe(self, gpu_id: int, served: Keyed, now_s: float) -> None:
-        """Show controllers the keys that reach their tiers, in the order in which tiers note them."""
-        tiers, exclusive = self.caches[gpu_id].tiers, self.config.placement == "exclusive"
-        for metered in self._metered.of_gpu[gpu_id]:
-            if metered.elastic is None:
-                continue
-            faster = tiers[: metered.place] if exclusive else []
-            for key, tokens in zip(reversed(served.keys), reversed(served.tokens), strict=True):
-                if not any(tier.held(key) for tier in faster):
-                    metered.observe(key, tokens, now_s)
+        """Show controllers the keys that will reach this GPU's tiers."""
+        self._metered.observe(gpu_id, served, now_s)
 
     def come(self, gpu_id: int, now_s: float) -> None:
         """This GPU, and so its own tiers, are there from now on."""

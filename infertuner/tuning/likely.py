@@ -35,6 +35,7 @@ def likely_lines(space: Space, race: Race, seed: int) -> Iterator[list[Point]]:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    most = min(LINES_MOST, space.lines_in_all or LINES_MOST)
     seen: set[int] = set()
     for _ in range(IN_VAIN):
         trial = study.ask()
@@ -45,7 +46,7 @@ def likely_lines(space: Space, race: Race, seed: int) -> Iterator[list[Point]]:
         value, missed = _learnt(line, race)
         trial.set_constraint("missed", missed)
         study.tell(trial, value)
-        if len(seen) >= LINES_MOST:
+        if len(seen) >= most:
             break
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -18,11 +19,11 @@ EFFECTS_SHOWN = 8
 def print_answer(told: dict[str, Any], report: Report, console: Console) -> None:
     """What to buy and how sure that is; or why nothing will do."""
     title = told["scenario"]["description"] or told["scenario"]["name"]
-    lines = _answered(told, report) if told["feasible"] else _refused(told)
+    lines = _answered(told, report) if told["feasible"] else refused(told)
     _say(console, [title, *lines])
     if told["feasible"]:
-        print_table("objectives, in replications that had no say in the choice", _objectives(told["answer"]), console)
-        _say(console, _sureness(told["answer"]))
+        print_table("objectives, in replications that had no say in the choice", objectives(told["answer"]), console)
+        _say(console, sureness(told["answer"]))
         if told["sensitivity"]:
             print_table(f"what moves {told['answer']['binding']} most", _effects(told), console)
     search = told["search"]
@@ -39,16 +40,19 @@ def print_answer(told: dict[str, Any], report: Report, console: Console) -> None
 def _answered(told: dict[str, Any], report: Report) -> list[str]:
     answer, unit = report.outcome.answer, told["cost_unit"]
     assert answer is not None
-    lines = [f"answer: {label(answer.point.parameters)}: {_cost(told['answer'], unit)}"]
+    lines = [f"answer: {label(answer.point.parameters)}: {cost_in_words(told['answer'], unit)}"]
     if told["one_step_cheaper"] is not None:
         cheaper = told["one_step_cheaper"]
-        lines.append(f"one step cheaper: {_cost(cheaper, unit)}: {cheaper['reason']}")
+        lines.append(f"one step cheaper: {cost_in_words(cheaper, unit)}: {cheaper['reason']}")
     if report.outcome.next_best is not None:
-        lines.append(f"next best: {label(report.outcome.next_best.point.parameters)}: {_cost(told['next_best'], unit)}")
+        lines.append(
+            f"next best: {label(report.outcome.next_best.point.parameters)}: {cost_in_words(told['next_best'], unit)}"
+        )
     return lines
 
 
-def _refused(told: dict[str, Any]) -> list[str]:
+def refused(told: Mapping[str, Any]) -> list[str]:
+    """Why there is no answer, and what comes nearest."""
     if told["why_not"] is None:
         return ["nothing was judged before the budget was spent; raise --budget-s"]
     whole = told["complete"]
@@ -60,7 +64,8 @@ def _refused(told: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cost(described: Row, unit: str) -> str:
+def cost_in_words(described: Row, unit: str) -> str:
+    """What a configuration costs."""
     cost = described["cost_per_hour"]
     if unit == "GPUs":
         return f"{cost:g} GPU{'s' if cost != 1 else ''} (no prices given)"
@@ -68,7 +73,8 @@ def _cost(described: Row, unit: str) -> str:
     return f"{cost:,.2f} an hour" + ("" if per_million is None else f", {per_million:,.2f} a million output tokens")
 
 
-def _objectives(answer: Row) -> list[Row]:
+def objectives(answer: Row) -> list[Row]:
+    """Where each objective of the answer lies."""
     return [
         {
             "metric": margin["metric"],
@@ -87,7 +93,8 @@ def _below_one(confidence: float) -> float:
     return min(confidence, 0.9999)
 
 
-def _sureness(answer: Row) -> list[str]:
+def sureness(answer: Row) -> list[str]:
+    """How often the objectives held."""
     met, runs = answer["runs_met"], answer["runs"]
     return [
         f"all objectives held in {met} of {runs} {'fresh ' if answer['confirmed'] else ''}runs: with 95 % confidence "
@@ -95,7 +102,7 @@ def _sureness(answer: Row) -> list[str]:
     ]
 
 
-def _effects(told: dict[str, Any]) -> list[Row]:
+def _effects(told: Mapping[str, Any]) -> list[Row]:
     metric = told["answer"]["binding"]
     return [
         {

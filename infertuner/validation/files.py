@@ -89,9 +89,9 @@ def _run_folder(path: Path) -> tuple[Run, int]:
     try:
         frame = pd.read_parquet(file, columns=["arm", *COLUMNS])
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = "there is none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise ValidationError(
-            f"{file}: cannot be read ({reason}); give the folder of python -m infertuner.simulate"
+            f"{file}: cannot be read ({reason}); give the folder of python -m infertuner.simulate with driver: serving"
         ) from None
     if (arms := frame["arm"].nunique()) > 1:
         raise ValidationError(f"{file}: holds {arms} arms; simulate one of them, with --set for the varied keys")

@@ -72,7 +72,8 @@ def _profile(fit: StepFit, run: Run, *, hardware: Hardware, model: Model, origin
         worst_ratio=fit.holdout_worst_ratio,
     )
     ends = [fixed + decode, fixed + max(2, batch) * decode]
-    prefill_ends = [fixed + 2 * token, fixed + longest * token]
+    computed = np.maximum(token - entry, 0.0)  # a prompt's own entries are in what its tokens cost
+    prefill_ends = [fixed + 2 * computed, fixed + longest * computed]
     nothing = np.zeros(len(fixed))
     shortest = int(run.prompt_tokens.min())
     return Calibration(
@@ -94,13 +95,14 @@ def _profile(fit: StepFit, run: Run, *, hardware: Hardware, model: Model, origin
         prefill=PrefillLaw(
             form="affine",
             knots=_knots([2, longest], prefill_ends),
-            kv_entry_s=_estimate(nothing),
+            kv_entry_s=_estimate(entry),
+            assumed=("kv_entry_s",),
             sequence_s=_estimate(nothing),
             attended_pair_s=_estimate(nothing),
             box=PrefillBox(batch_size=(1, batch), context_tokens=(2, context), batch_tokens=(2, longest)),
             cross_validation={},
             holdout=holdout,
-            draws=np.column_stack([*prefill_ends, nothing, nothing, nothing])[1:].tolist(),
+            draws=np.column_stack([*prefill_ends, entry, nothing, nothing])[1:].tolist(),
         ),
     )
 

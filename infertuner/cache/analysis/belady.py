@@ -7,10 +7,11 @@ from heapq import heappop, heappush
 from infertuner.cache.analysis.uses import Keys, next_uses
 
 
-def belady_hits(keys: Keys, entries: int) -> int:
+def belady_hits(keys: Keys, entries: int, *, may_refuse: bool = False) -> int:
     """Hits of MIN, which evicts the key whose next use is farthest (Belady, IBM Systems Journal 5(2), 1966).
 
-    No policy that lets in every key it is asked for hits more, for entries of one size.
+    No policy that lets in every key it is asked for hits more, for entries of one size; with `may_refuse`, where MIN
+    leaves out a key that is used later than all it holds, no policy at all does.
 
     An entry is known by the instant of its next use. Instants already past stay in the heap, harmless: they come after
     all future ones. Entries never used again need no name, only a count, and are the first to leave.
@@ -25,6 +26,8 @@ def belady_hits(keys: Keys, entries: int) -> int:
             hits += 1
         elif free:
             free -= 1
+        elif may_refuse and following > -latest_first[0]:
+            continue
         else:
             held[-heappop(latest_first)] = 0
         if following < len(keys):

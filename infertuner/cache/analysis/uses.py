@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from itertools import count
 from typing import TypeAlias
@@ -17,26 +18,30 @@ Keys: TypeAlias = Sequence[Key] | Ints
 def numbered(keys: Keys) -> Ints:
     """The keys as whole numbers, equal where the keys are, shape (n,): an array of them as it is, anything else by the
     place of its first use."""
-    if isinstance(keys, np.ndarray) and keys.dtype.kind in "iu":
-        return keys
+    if isinstance(keys, np.ndarray | array):
+        numbers = np.asarray(keys)
+        if numbers.dtype.kind in "iu":
+            return numbers
     first: dict[Key, int] = {}
     return np.fromiter(map(first.setdefault, keys, count()), dtype=np.int64, count=len(keys))
 
 
+def uses(keys: Keys) -> tuple[Ints, Ints]:
+    """The previous and the next uses at once, for the price of one."""
+    earlier, later = _neighbours(keys)
+    previous, following = np.full(len(keys), -1, dtype=np.int64), np.full(len(keys), len(keys), dtype=np.int64)
+    previous[later], following[earlier] = earlier, later
+    return previous, following
+
+
 def previous_uses(keys: Keys) -> Ints:
     """For each request the index of the last one for the same key, -1 for a first use; shape (n,)."""
-    earlier, later = _neighbours(keys)
-    previous = np.full(len(keys), -1, dtype=np.int64)
-    previous[later] = earlier
-    return previous
+    return uses(keys)[0]
 
 
 def next_uses(keys: Keys) -> Ints:
     """For each request the index of the next one for the same key, len(keys) if there is none; shape (n,)."""
-    earlier, later = _neighbours(keys)
-    following = np.full(len(keys), len(keys), dtype=np.int64)
-    following[earlier] = later
-    return following
+    return uses(keys)[1]
 
 
 def _neighbours(keys: Keys) -> tuple[Ints, Ints]:

@@ -124,7 +124,8 @@ class Base(ABC):
 
     def _regrow(self, key: Key, size: int) -> list[Entry]:
         """Give an entry that is held another size; one that is not pinned leaves if it no longer fits."""
-        pinned = key in self._pins
+        pins = self._pins
+        pinned = key in pins
         if not pinned and size > self.capacity - self._pinned:
             self.remove(key)
             return [(key, size)]
@@ -135,14 +136,17 @@ class Base(ABC):
         if pinned:
             self._pinned += by
             return self._make_room(self.capacity)
-        self.pin(key)
+        if self.used <= self.capacity:
+            return []
+        pins[key] = 1
         gone = self._make_room(self.capacity)
-        self.unpin(key)
+        del pins[key]
         return gone
 
     def _first(self, queue: Iterable[Key]) -> Key | None:
         """The first key that is not pinned; None if there is none."""
         pins = self._pins
-        if not pins:
-            return next(iter(queue), None)
-        return next((key for key in queue if key not in pins), None)
+        for key in queue:
+            if key not in pins:
+                return key
+        return None

@@ -32,8 +32,10 @@ class Belady(Base):
         self._farthest: list[int] = []
         """A heap of the next requests of the entries held, negative so that the farthest comes first.
 
-        Those that have passed are nearest of all and stay at its bottom until they outnumber the others.
+        Those that have passed are nearest of all and stay at its bottom until they may outnumber the others.
         """
+        self._most_waiting = 1000
+        """How long the heap gets before those that have passed are dropped."""
         self._never = Queue()
         """The entries held that nobody will ask for."""
 
@@ -41,20 +43,27 @@ class Belady(Base):
         """Note the next request of the trace, which is for `key`; IndexError after the last."""
         at = self._next_use[self._requests]
         self._requests += 1
+        held = key in self._sizes
         if at < len(self._key_at):
             self._next[key] = at
             self._key_at[at] = key
+            if held:
+                heappush(self._farthest, -at)
+                if len(self._farthest) > self._most_waiting:
+                    self._drop_passed()
         else:
             self._next.pop(key, None)
-        if key in self._sizes:
-            self._enqueue(key)
-            return True
-        return False
+            if held:
+                self._never[key] = None
+        return held
+
+    def _drop_passed(self) -> None:
+        """Keep in the heap only what is still to come."""
+        self._farthest = [-self._next[key] for key in self._sizes if key in self._next]
+        heapify(self._farthest)
+        self._most_waiting = 2 * len(self._farthest) + 1000
 
     def _enqueue(self, key: Key) -> None:
-        if len(self._farthest) > 2 * len(self._sizes) + 1000:
-            self._farthest = [-self._next[key] for key in self._sizes if key in self._next]
-            heapify(self._farthest)
         at = self._next.get(key)
         if at is None:
             self._never[key] = None
@@ -80,13 +89,3 @@ class Belady(Base):
         for at in pinned:
             heappush(self._farthest, at)
         return key
-
-
-def next_uses(keys: Sequence[Key]) -> list[int]:
-    """For each request the index of the next one for the same key, the number of requests where there is none."""
-    following: dict[Key, int] = {}
-    uses = [len(keys)] * len(keys)
-    for at in range(len(keys) - 1, -1, -1):
-        uses[at] = following.get(keys[at], len(keys))
-        following[keys[at]] = at
-    return uses

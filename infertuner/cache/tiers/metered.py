@@ -10,6 +10,7 @@ import numpy as np
 
 from infertuner.cache.sizing.elastic import Elastic
 from infertuner.cache.tiers.config import Tiered
+from infertuner.cache.tiers.keys import Keyed
 from infertuner.cache.tiers.tier import Tier
 from infertuner.cache.tiers.tiered import TieredCache
 from infertuner.parts import fresh
@@ -115,7 +116,7 @@ class MeteredTiers:
         self.of_gpu: list[list[MeteredTier]] = []
         """Those each GPU sees, in the order of looking."""
         self.capacities = CapacityColumns()
-        self._caches = caches
+        self._caches, self._exclusive = caches, config.placement == "exclusive"
         sizing = [tier.sizing for tier in config.tiers.values()]
         for gpu_id, cache in enumerate(caches):
             own = []
@@ -128,6 +129,19 @@ class MeteredTiers:
             self.of_gpu.append(own)
         for metered in self.all:
             self._note_capacity(metered, 0.0, feasible=True)
+
+    def observe(self, gpu_id: int, served: Keyed, now_s: float) -> None:
+        """Show controllers the keys that will reach their tiers, in the order in which tiers note them.
+
+        Of exclusive tiers, only those that no faster one holds.
+        """
+        for metered in self.of_gpu[gpu_id]:
+            if metered.elastic is None:
+                continue
+            faster = self._caches[gpu_id].tiers[: metered.place] if self._exclusive else []
+            for key, tokens in zip(reversed(served.keys), reversed(served.tokens), strict=True):
+                if not any(tier.held(key) for tier in faster):
+                    metered.observe(key, tokens, now_s)
 
     @property
     def next_tick_s(self) -> float:

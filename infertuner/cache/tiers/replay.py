@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infertuner.cache.eviction.belady import next_uses
+from infertuner.cache.analysis.uses import next_uses
 from infertuner.cache.tiers.build import build_tiers
 from infertuner.cache.tiers.config import Tiered
 from infertuner.cache.tiers.keys import Keyed, RequestKeys, SessionKeys, keys_of
-from infertuner.cache.tiers.metered import MeteredTier, MeteredTiers
+from infertuner.cache.tiers.metered import MeteredTiers
 from infertuner.cache.tiers.tiered import TieredCache
+from infertuner.cache.tiers.trace_lru import foresee
 from infertuner.records import CapacityColumns, TierUse
 from infertuner.sources.requests import Floats, Ints, Key, Requests
 
@@ -72,10 +73,19 @@ def replay_tiers(
     keys = keys_of(requests, config)
 
     def next_use(of: int) -> Sequence[int]:
+        """A request notes its leaf first and needs its root first: of its own keys the leaf is used again last."""
         rows = np.flatnonzero((where == of) | (of < 0)).tolist()
-        return next_uses([key for row in rows for key in reversed(keys.served(row).keys)])
+        served = [keys.served(row).keys for row in rows]
+        noted = [key for own in served for key in reversed(own)]
+        lengths = np.array([len(own) for own in served], dtype=np.int64)
+        firsts = np.repeat(2 * (np.cumsum(lengths) - lengths) + lengths - 1, lengths)
+        needed = np.append(firsts - np.arange(len(noted)), len(noted))
+        following: list[int] = needed[next_uses(noted)].tolist()
+        return following
 
     tiers = build_tiers(config, bytes_per_token, gpus=gpus, seed=seed, next_use=next_use)
+    if isinstance(keys, SessionKeys) and config.write == "through":
+        tiers = foresee(tiers, requests.session_id, where)
     replay = _Replay(config, [TieredCache(own, config) for own in tiers], keys)
     row = 0
     while row < n:
@@ -94,7 +104,7 @@ class _Replay:
     def __init__(self, config: Tiered, caches: list[TieredCache], keys: RequestKeys) -> None:
         self.metered = MeteredTiers(config, caches)
         self._keys, self._caches = keys, caches
-        self._exclusive, self._through = config.placement == "exclusive", config.write == "through"
+        self._through = config.write == "through"
         self._tier, self._tokens = array("b"), array("q")
         self._asked_keys = self._hit_keys = self._cold_misses = 0
         self._left: set[Key] = set()
@@ -131,12 +141,12 @@ class _Replay:
         place, held = array("b"), array("q")
         found, gave, left = place.append, held.append, self._left.add
         gpus = [
-            (cache, [tier.held for tier in cache.tiers], cache.note, own, any(metered.elastic for metered in own))
+            ([tier.held for tier in cache.tiers], cache.note, own, any(metered.elastic for metered in own))
             for cache, own in zip(self._caches, self.metered.of_gpu, strict=True)
         ]
         sessions, served = keys.sessions(start, stop), keys.served_tokens[start:stop].tolist()
         for row, key, there, gpu in zip(range(stop - start), sessions, served, gpu_id.tolist(), strict=True):
-            cache, tiers, note, metered, elastic = gpus[gpu]
+            tiers, note, metered, elastic = gpus[gpu]
             tokens = 0
             for index, held_by in enumerate(tiers):
                 tokens = held_by(key)
@@ -148,7 +158,7 @@ class _Replay:
                 left(key)
             gave(tokens)
             if elastic:
-                self._observe(metered, cache, Keyed((key,), (there,)), at_s[row])
+                self.metered.observe(gpu, Keyed((key,), (there,)), at_s[row])
             note(key, there)
             for tier in metered:
                 tier.note(row)
@@ -185,20 +195,10 @@ class _Replay:
             self._hit_keys += hits
             self._cold_misses += sum(key not in left for key in asked.keys[hits:])
             left.update(served.keys)
-            self._observe(metered, cache, served, now_s)
+            self.metered.observe(gpu, served, now_s)
             cache.insert(*served)
             for tier in metered:
                 tier.note(row - start)
-
-    def _observe(self, metered: list[MeteredTier], cache: TieredCache, served: Keyed, now_s: float) -> None:
-        """Show controllers the keys of a request that reach their tiers, in the order in which tiers note them."""
-        for tier in metered:
-            if tier.elastic is None:
-                continue
-            faster = cache.tiers[: tier.place] if self._exclusive else []
-            for key, tokens in zip(reversed(served.keys), reversed(served.tokens), strict=True):
-                if not any(other.held(key) for other in faster):
-                    tier.observe(key, tokens, now_s)
 
     def result(self, ended_at_s: float) -> TierReplay:
         """What has happened, until the last request."""

@@ -24,6 +24,11 @@ class Served(NamedTuple):
     held_after: Ints
     """How many it then held in all."""
 
+    @classmethod
+    def of(cls, held_before: array[int], changed: array[int], held_after: array[int]) -> Served:
+        """The columns, each in an array of type q."""
+        return cls(*(np.frombuffer(column, dtype=np.int64) for column in (held_before, changed, held_after)))
+
 
 class Tier:
     """A tier with so many bytes; the policy knows who leaves, and nobody here knows the time.
@@ -72,6 +77,11 @@ class Tier:
         return self.policy.used
 
     @property
+    def held_entries(self) -> int:
+        """Entries held now."""
+        return len(self.policy)
+
+    @property
     def evicted_tokens(self) -> int:
         """Tokens of entries that had to leave."""
         return self.written_tokens - self.held_tokens - self.removed_tokens
@@ -79,7 +89,7 @@ class Tier:
     @property
     def evictions(self) -> int:
         """Entries that had to leave."""
-        return self.written_entries - len(self.policy) - self.removed_entries
+        return self.written_entries - self.held_entries - self.removed_entries
 
     def size(self, tokens: int) -> int:
         """The size of an entry of so many tokens in this tier's unit."""
@@ -122,12 +132,16 @@ class Tier:
                     held_tokens = in_all
                     note_change(len(held_before) - 1)
                     note_held(in_all)
-        before = np.frombuffer(held_before, dtype=np.int64)
+        return self._count(Served.of(held_before, changed, held_after), tokens, refused)
+
+    def _count(self, served: Served, tokens: Ints, refused: Sequence[int] | Ints) -> Served:
+        """Count what was written, not that of the places in `refused`, which were not let in or left for growing."""
+        before = served.held_before
         written = np.maximum(tokens - before, 0)
         written[refused] = 0
         self.written_tokens += int(written.sum())
         self.written_entries += int(np.count_nonzero((before == 0) & (written > 0)))
-        return Served(before, np.frombuffer(changed, dtype=np.int64), np.frombuffer(held_after, dtype=np.int64))
+        return served
 
     def take_out(self, key: Key) -> int:
         """Remove an entry that is here, for another tier or because it is lost, and return the tokens it held."""

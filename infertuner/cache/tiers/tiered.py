@@ -17,7 +17,8 @@ class Lookup(NamedTuple):
     tiers: list[int]
     """The fastest tier that holds each."""
     tokens: list[int]
-    """What each gives: no more than was asked for, nor than that tier holds of it."""
+    """What each gives: no more than was asked for, nor than that tier holds of it. Only the last may give less than
+    was asked for, since tokens behind a gap are of no use."""
 
 
 class Moves(NamedTuple):
@@ -68,6 +69,8 @@ class TieredCache:
                     given.append(min(held, asked))
                     break
             else:
+                break
+            if given[-1] < asked:
                 break
         return Lookup(found, given)
 

@@ -7,7 +7,7 @@ have them. This package and `measuring.polish` are the doors to scipy.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -105,17 +105,18 @@ def fit_laws(
 
 
 def _fit(measured: Measured, seed: int) -> Laws:
-    prefill_law, prefill = _fit_pure(measured, "prefill", seed)
     decode_law, decode = _fit_pure(measured, "decode", seed)
+    prefill_law, prefill = _fit_pure(measured, "prefill", seed, entry_s=decode.entry_s)
     assert isinstance(prefill_law, PrefillLaw)
     mixed = _fit_mixed(measured, prefill, decode, seed) if measured.places("mixed", "fit") else None
     return Laws(prefill_law, decode_law, mixed)
 
 
-def _fit_pure(measured: Measured, kind: LawKind, seed: int) -> tuple[DecodeLaw, Law]:
+def _fit_pure(measured: Measured, kind: LawKind, seed: int, *, entry_s: float | None = None) -> tuple[DecodeLaw, Law]:
+    """The section of a law and the law; `entry_s` is what a KV entry costs if these points cannot tell."""
     fit_at, held_at = _roles(measured, kind)
     work = [work_of(point) for point in measured.points]
-    data = Data(kind, [work[i] for i in fit_at], measured.seconds[fit_at], measured.weights[fit_at])
+    data = Data(kind, [work[i] for i in fit_at], measured.seconds[fit_at], measured.weights[fit_at], entry_s)
 
     def judge(form: Form) -> Judge:
         return lambda kept, left_out: form(data.only(kept)).predict_s([data.work[i] for i in left_out])
@@ -131,8 +132,9 @@ def _fit_pure(measured: Measured, kind: LawKind, seed: int) -> tuple[DecodeLaw, 
 
     def refit() -> Floats:
         seconds = measured.resampled(fit_at, fitted_s, rng)
-        return form(Data(kind, data.work, seconds, data.weights), best).coefficients
+        return form(replace(data, seconds=seconds), best).coefficients
 
+    rest = {"assumed": ("kv_entry_s",)} if data.assumes_entries else {}
     return (
         sections.pure_law(
             best,
@@ -142,6 +144,7 @@ def _fit_pure(measured: Measured, kind: LawKind, seed: int) -> tuple[DecodeLaw, 
             cross_validation=scores,
             holdout=_errors(best.predict_s([work[i] for i in held_at]), measured.seconds[held_at]),
             noise=measured.noise(kind),
+            **rest,
         ),
         best.shape.law(best.coefficients.tolist()),
     )

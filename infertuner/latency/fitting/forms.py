@@ -112,7 +112,7 @@ def piecewise(segments: int) -> Form:
     def fit(data: Data, like: Candidate | None = None) -> Candidate:
         knots = like.shape.knots if like else spread_knots(data.column("tokens").astype(int).tolist(), segments)
         shape = Shape(data.kind, knots)
-        return Candidate(shape, data.whole(shape, solve(_columns(data, _hats(data, shape)), data)))
+        return Candidate(shape, data.whole(shape, _solved(_columns(data, _hats(data, shape)), data)))
 
     return fit
 
@@ -125,7 +125,7 @@ def hinge(data: Data, like: Candidate | None = None) -> Candidate:
     bends = sizes[1:-1] or sizes[:1] if like is None or like.shape.knots is None else like.shape.knots[1:2]
     for bend in bends:
         columns = _columns(data, [np.ones_like(tokens), np.maximum(tokens - bend, 0.0)])
-        found = solve(columns, data)
+        found = _solved(columns, data)
         misfit = float(np.sum((data.weights * ((columns @ found + data.assumed_s) / data.seconds - 1)) ** 2))
         if misfit < least:
             corners = tuple(dict.fromkeys((sizes[0], bend, sizes[-1])))
@@ -206,12 +206,12 @@ def smooth_ratio(across: Floats, along: Floats, misfit: Floats) -> tuple[Axes, F
     return (first, second), np.asarray(surface(grid))
 
 
-def solve(columns: Floats, data: Data) -> Floats:
+def solve(columns: Floats, seconds: Floats, weights: Floats, assumed_s: Floats | float = 0.0) -> Floats:
     """Non-negative coefficients with the least weighted squared relative error, on top of what is assumed."""
-    scaled = columns * (data.weights / data.seconds)[:, None]
+    scaled = columns * (weights / seconds)[:, None]
     norms = np.linalg.norm(scaled, axis=0)
     norms[norms == 0] = 1.0
-    coefficients, _ = nnls(scaled / norms, data.weights * (1 - data.assumed_s / data.seconds))
+    coefficients, _ = nnls(scaled / norms, weights * (1 - assumed_s / seconds))
     return np.asarray(coefficients / norms)
 
 
@@ -226,6 +226,10 @@ def _hats(data: Data, shape: Shape) -> list[Floats]:
     assert shape.knots is not None
     tokens = data.column("tokens")
     return [np.interp(tokens, shape.knots, hat) for hat in np.eye(len(shape.knots))]
+
+
+def _solved(columns: Floats, data: Data) -> Floats:
+    return solve(columns, data.seconds, data.weights, data.assumed_s)
 
 
 def _columns(data: Data, curve: list[Floats]) -> Floats:

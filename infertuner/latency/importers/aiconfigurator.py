@@ -83,6 +83,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
     gemm = read_table(files[0], [*GEMM, "gemm_dtype", "latency"])
     gemm = gemm[gemm.gemm_dtype == "bfloat16"]
     context, generation = (_attention(file, config) for file in files[1:])
+    context = context[context.step == 0]  # no version so far has a prefix, and none would be looked up here
     left_out: list[str] = []
     weight_bytes = 2.0 * gemm.n * gemm.k
     gemm = _possible(gemm, files[0], found, left_out, operations=weight_bytes * gemm.m, read_bytes=weight_bytes)

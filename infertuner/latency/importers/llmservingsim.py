@@ -97,7 +97,7 @@ def read(path: Path, *, model: str | None, gpu: str | None, tp: int) -> Publishe
         batch_tokens=int(chunks.prefill_chunk.max()),
         timed_tokens=dense_tokens,
         kv_entries=kv_entries(found, config),
-        cached=True,
+        cached=bool(chunks.kv_prefill.max()),
     )
     steps = LayerTables(dense, sequence, attention, config.num_layers, reach)
     return Published(ORIGIN, found, name, config, 1, list(files.values()), steps=steps)

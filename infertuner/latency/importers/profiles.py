@@ -28,6 +28,10 @@ READERS: dict[str, Callable[..., Published]] = {
 }
 """What reads each format."""
 DTYPE = "bf16"
+NO_PREFIXES = (
+    "no prefill behind a cached prefix was measured: to read a KV entry in a prefill is taken to cost what it costs in "
+    "a decode step"
+)
 HELD_OUT_SHARE = 0.25
 """Share of published iterations that is held out, where a file has no more of them than it has."""
 
@@ -66,6 +70,7 @@ def profile_of(published: Published, *, commit: str | None, seed: int) -> Calibr
         origin.note,
         *published.left_out,
         *impossible,
+        *([NO_PREFIXES] if laws.prefill.assumed else []),
         f"sha256 of the files {sha256_of_all(published.files)[:16]}",
     ]
     return Calibration(

@@ -24,7 +24,7 @@ class Scheduler(Decoding):
     __slots__ = (
         "_admissions", "_admitted", "_batcher", "_blocks", "_budget", "_chunk_limit", "_chunked", "_chunks", "_decodes",
         "_kv_read", "_max_num_seqs", "_most_entries", "_most_tokens", "_prefill_first", "_prefilling", "_reserve",
-        "_reserve_full",        "_running", "_usable", "_victims", "_waiting",
+        "_reserve_full", "_running", "_usable", "_victims", "_waiting",
     )  # fmt: skip
     _queues: ClassVar = {"fcfs": FirstCome, "priority": ByPriority}
 
@@ -103,10 +103,11 @@ class Scheduler(Decoding):
             self._admit(left)
 
     def _fill_blocks(self) -> None:
-        """Let others find what the planned chunks will have filled."""
+        """Let others find what the planned chunks will have filled, all of it before any is put in order."""
         if self._blocks.shares:
             for sequence, tokens in self._chunks:
                 sequence.full_blocks = (sequence.computed + tokens) // self._block_size
+            for sequence, _ in self._chunks:
                 self._blocks.fill(sequence, self._tick + 1)
 
     def _admit(self, left: int) -> None:
