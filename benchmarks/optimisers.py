@@ -1,4 +1,6 @@
-"""DS2, ContTune and joint search on ten loads: as first published, and at steady state. Writes results/optimisers/comparison-reference/.
+"""DS2, ContTune and joint search on ten loads, as first published and at steady state.
+
+Writes results/optimisers/comparison-reference/.
 
 python benchmarks/optimisers.py [MEASUREMENTS.csv] [--seeds N]
 

@@ -108,7 +108,7 @@ def test_the_answer_and_its_folder(command, tmp_path):
 def test_it_is_told_in_words_too(command):
     code, printed, _ = command("--out", "out")
     assert code == 0
-    assert "answer: max_batch_size 4, gpus" in printed
+    assert "answer: 2 GPUs, max_batch_size 4" in printed
     assert "an hour, " in printed
     assert "one step cheaper: " in printed
     assert "next best: " in printed
@@ -146,7 +146,7 @@ def test_nothing_feasible_is_exit_code_1_with_the_reason(command):
     code, printed, _ = command("--out", "again", "--set", "slo.ttft_p95_s=50ms")
     assert code == 1
     assert "no configuration meets the objectives" in printed
-    assert "gpus 12: ttft_p95_s is" in printed
+    assert "12 GPUs, max_batch_size 1: ttft_p95_s is" in printed
 
 
 def test_without_prices_gpus_are_counted(command):

@@ -9,6 +9,7 @@ from infertuner.experiments.answers import label_of, name_of
 from infertuner.experiments.result import Row, StudyResult
 from infertuner.experiments.tables import ttft_parts
 from infertuner.outcomes.html import charts
+from infertuner.outcomes.html.axes import seconds
 from infertuner.outcomes.html.words import headed
 from infertuner.outcomes.latencies import TTFT_PARTS
 from infertuner.outcomes.statistics import Interval
@@ -42,7 +43,7 @@ def latency_figures(result: StudyResult) -> list[str]:
         known = {name: values for name, values in groups.items() if any(value.mean is not None for value in values)}
         means = [value.mean for values in known.values() for value in values if value.mean is not None]
         if means and (len(arms) == 1 or max(means) > ALIKE * min(means)):
-            factor, unit = charts.seconds([value for values in known.values() for value in values])
+            factor, unit = seconds([value for values in known.values() for value in values])
             scaled = {name: [value.scaled(factor) for value in values] for name, values in known.items()}
             caption = "Means over replications with 95 % intervals; percentiles the sample cannot carry are missing."
             drawn.append(
@@ -63,7 +64,7 @@ def breakdown_figures(result: StudyResult) -> list[str]:
     longest = [
         Interval(sum(value.mean or 0.0 for value in arm), None, None, 1) for arm in zip(*used.values(), strict=True)
     ]
-    factor, unit = charts.seconds(longest)
+    factor, unit = seconds(longest)
     parts = {
         part.replace("_", " "): [(value.mean or 0.0) * factor for value in values] for part, values in used.items()
     }
@@ -136,7 +137,7 @@ def words_of(condition: Row) -> str:
 def _unit(metric: str, values: Sequence[Interval]) -> tuple[float, str]:
     """Factor and words of a metric's axis."""
     if metric.endswith("_s") and not metric.endswith("per_s"):
-        return charts.seconds(values)
+        return seconds(values)
     return 1.0, AXES.get(metric, "share" if metric.endswith("_ratio") else metric.replace("_", " "))
 
 

@@ -11,6 +11,7 @@ from infertuner.experiments.charts import MOST_LINES, arm_labels, metric_figure,
 from infertuner.experiments.result import Row, StudyResult
 from infertuner.outcomes.cache_figures import TierCourse
 from infertuner.outcomes.html import charts
+from infertuner.outcomes.html.axes import seconds
 
 
 def experiment_figures(result: StudyResult) -> list[str]:
@@ -45,7 +46,7 @@ def _scaling(result: StudyResult) -> list[str]:
         if first is not None:
             ideal[f"linear {label}".strip()] = (gpus, [first * count / gpus[0] for count in gpus])
     log_x = max(row["parallelism"] for row in rows) > charts.WIDE
-    factor, unit = charts.seconds([row["wait_mean_s"] for row in rows])
+    factor, unit = seconds([row["wait_mean_s"] for row in rows])
     scaled = {label: (gpus, [value.scaled(factor) for value in values]) for label, (gpus, values) in wait.items()}
     return [
         charts.figure(
@@ -76,7 +77,7 @@ def _batching(result: StudyResult) -> list[str]:
         chart = charts.scatter(groups, "throughput, requests / s", "end-to-end latency, 95th percentile, s", log_y=True)
         return [charts.figure("Latency against throughput", chart, "One point an arm: a load and a batch limit.")]
     latency, throughput = {}, {}
-    factor, unit = charts.seconds([row["e2e_mean_s"] for row in rows])
+    factor, unit = seconds([row["e2e_mean_s"] for row in rows])
     for label, line in lines.items():
         sizes = [float(row["batch_size"]) for row in line]
         for metric, word in (("e2e_mean_s", "end to end"), ("wait_mean_s", "waiting")):

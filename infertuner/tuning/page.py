@@ -7,6 +7,7 @@ from typing import Any
 
 from infertuner.experiments.result import Row
 from infertuner.outcomes.html import charts
+from infertuner.outcomes.html.axes import seconds
 from infertuner.outcomes.html.page import Page, paragraphs, render
 from infertuner.outcomes.html.tables import table
 from infertuner.outcomes.html.words import headed, in_words
@@ -106,7 +107,7 @@ def _figure(told: Mapping[str, Any], rows: Sequence[Row], latency: str) -> str:
     known = [row for row in rows if row[latency].mean is not None]
     if not known:
         return ""
-    factor, unit = charts.seconds([row[latency] for row in known])
+    factor, unit = seconds([row[latency] for row in known])
     steady = [row for row in known if row["saturation"] != "saturated"]
     groups = {
         "meets the objectives": [row for row in steady if row["verdict"] == "meets"],

@@ -115,15 +115,15 @@ class Space:
 
 
 def label(parameters: Parameters) -> str:
-    """A configuration in words: the last words of its keys and its values, files by name, prices elsewhere."""
-    words = []
-    for key, value in parameters.items():
-        last = key.rsplit(".", 1)[-1]
-        if last == "path":
-            words.append(Path(value).stem)
-        elif not last.startswith("price_per_"):
-            words.append(f"{last} {value['kind'] if isinstance(value, dict) and 'kind' in value else value}")
-    return ", ".join(words) or "the file as it is"
+    """A configuration in words: how many GPUs of which kind, then the last words of its other keys; prices elsewhere."""
+    gpus = [f"{value} GPU{'s'[: value != 1]}" for key, value in parameters.items() if key == "cluster.gpus"]
+    files = [Path(value).stem for key, value in parameters.items() if key.endswith(".path")]
+    others = [
+        f"{last} {value['kind'] if isinstance(value, dict) and 'kind' in value else value}"
+        for key, value in parameters.items()
+        if (last := key.rsplit(".", 1)[-1]) != "path" and key != "cluster.gpus" and not last.startswith("price_per_")
+    ]
+    return ", ".join([*gpus, *files, *others]) or "the file as it is"
 
 
 def _longest_monotone(domains: dict[str, DomainSpec]) -> tuple[str, list[Any]]:

@@ -6,15 +6,14 @@ Colours are names of the page's CSS variables, so that one figure is right in li
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from infertuner.outcomes.html.axes import Chart, by_arm, chart_of, reach_of, text
 from infertuner.outcomes.html.page import script_json
 from infertuner.outcomes.statistics import Interval
 
-Chart: TypeAlias = dict[str, Any]
 Numbers: TypeAlias = Sequence[float | None]
 
 COLOURS = tuple(f"--c{place}" for place in range(8))
@@ -22,14 +21,10 @@ GLYPHS = "●■◆▲✖✚★⬢"
 """The symbols below as letters, for the legend."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon")
 DASHES = ("solid", "dash", "dot", "dashdot")
-LABEL_WIDTH = 26
-"""Letters in a line of an arm's label; a phone has room for no more."""
-NO_BREAK = "\u00a0"
 DODGE = 0.14
 """Distance of the groups of one arm, where the next arm is 1 away."""
 WIDE = 16
 """Ratio of the ends of an axis beyond which it is logarithmic."""
-LINE_PX, ROW_PX, FRAME_PX = 17, 16, 78
 
 
 def figure(heading: str, chart: Chart, caption: str) -> str:
@@ -64,7 +59,7 @@ def curves(
             "name": text(label),
             "x": list(places),
             "y": [value.mean for value in values],
-            "error_y": _reach(values, colour),
+            "error_y": reach_of(values, colour),
             "line": {"color": colour, "width": 2, "dash": DASHES[place // len(COLOURS) % len(DASHES)]},
             "marker": {"color": colour, "size": 7, "symbol": SYMBOLS[place % len(SYMBOLS)]},
         }
@@ -88,7 +83,7 @@ def curves(
         across["dtick"] = "D2"
     if ticks and len(points) <= 12:
         across |= {"tickvals": points, "ticktext": [f"{point:,g}" for point in points]}
-    return _chart(data, across, {"title": {"text": text(y)}, "rangemode": "tozero" if from_zero else "normal"}, 380)
+    return chart_of(data, across, {"title": {"text": text(y)}, "rangemode": "tozero" if from_zero else "normal"}, 380)
 
 
 def tracks(
@@ -109,7 +104,7 @@ def tracks(
         }
         for number, (label, (places, values)) in enumerate(lines.items())
     ]  # fmt: skip
-    return _chart(data, {"title": {"text": text(x)}}, {"title": {"text": text(y)}, "rangemode": "tozero"}, 360)
+    return chart_of(data, {"title": {"text": text(x)}}, {"title": {"text": text(y)}, "rangemode": "tozero"}, 360)
 
 
 def dots(labels: Sequence[str], groups: Mapping[str, Sequence[Interval]], x: str) -> Chart:
@@ -124,14 +119,14 @@ def dots(labels: Sequence[str], groups: Mapping[str, Sequence[Interval]], x: str
             "name": text(name),
             "x": [value.mean for value in values],
             "y": [arm + DODGE * (place - (len(groups) - 1) / 2) for arm in range(len(labels))],
-            "error_x": _reach(values, COLOURS[place % len(COLOURS)]),
+            "error_x": reach_of(values, COLOURS[place % len(COLOURS)]),
             "marker": {"color": COLOURS[place % len(COLOURS)], "size": 9, "symbol": SYMBOLS[place % len(SYMBOLS)]},
             "customdata": [text(label) for label in labels],
             "hovertemplate": "%{customdata}<br>%{x:.4~g}",
         }
         for place, (name, values) in enumerate(groups.items())
     ]
-    chart = _by_arm(data, labels, x)
+    chart = by_arm(data, labels, x)
     means = [value.mean for values in groups.values() for value in values if value.mean is not None]
     if means and min(means) > 0 and max(means) > WIDE**2 * min(means):
         chart["layout"]["xaxis"] |= {"type": "log", "dtick": 1}
@@ -168,7 +163,7 @@ def stack(
         }
         for (name, values), colour in zip((marks or {}).items(), ("--ink", COLOURS[3]), strict=False)
     ]
-    chart = _by_arm(data, labels, x)
+    chart = by_arm(data, labels, x)
     chart["layout"] |= {"barmode": "stack"}
     return chart
 
@@ -214,8 +209,8 @@ def scatter(
             {"type": "scatter", "mode": "markers", "name": text(name), "x": [across], "y": [up], "marker": marker}
         )
         data[-1]["hoverinfo"] = "skip"
-    down: Chart = {"title": {"text": text(y)}, "type": "log" if log_y else "linear"}
-    chart = _chart(data, {"title": {"text": text(x)}, "rangemode": "tozero"}, down, 420)
+    down: Chart = {"title": {"text": text(y)}} | ({"type": "log"} if log_y else {"rangemode": "tozero"})
+    chart = chart_of(data, {"title": {"text": text(x)}, "rangemode": "tozero"}, down, 420)
     if limit is not None:
         name, value = limit
         shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value}
@@ -226,18 +221,6 @@ def scatter(
              "showarrow": False, "font": {"color": "--bad"}}
         ]  # fmt: skip
     return chart
-
-
-def seconds(intervals: Sequence[Interval]) -> tuple[float, str]:
-    """The unit in which durations are read best, as a factor from seconds and its name."""
-    most = max((abs(value.mean) for value in intervals if value.mean is not None), default=1.0)
-    scales = ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"))
-    return next(((factor, unit) for least, factor, unit in scales if most >= least), (1e6, "µs"))
-
-
-def text(value: object) -> str:
-    """Plain text as plotly wants it: it reads some HTML in labels."""
-    return escape(str(value), quote=False)
 
 
 def _legend(data: Sequence[Chart]) -> str:
@@ -262,52 +245,3 @@ def _glyph(trace: Chart) -> tuple[str, str]:
     symbol = trace["marker"]["symbol"]
     glyph = GLYPHS[SYMBOLS.index(symbol)] if symbol in SYMBOLS else "◯" if symbol == "circle-open" else "|"
     return glyph, trace["marker"]["color"]
-
-
-def _by_arm(data: list[Chart], labels: Sequence[str], x: str) -> Chart:
-    unbroken = [", ".join(word.replace(" ", NO_BREAK) for word in label.split(", ")) for label in labels]
-    wrapped = [textwrap.wrap(label, LABEL_WIDTH, max_lines=3, placeholder=" …") or [""] for label in unbroken]
-    height = FRAME_PX + sum(ROW_PX + LINE_PX * len(lines) for lines in wrapped)
-    down = {
-        "tickvals": list(range(len(labels))),
-        "ticktext": ["<br>".join(map(text, lines)) for lines in wrapped],
-        "range": [len(labels) - 0.45, -0.55],
-        "showgrid": False,
-        "zeroline": False,
-    }
-    chart = _chart(data, {"title": {"text": text(x)}, "rangemode": "tozero"}, down, height)
-    chart["layout"]["hovermode"] = "closest"
-    return chart
-
-
-def _chart(data: list[Chart], across: Chart, down: Chart, height: int) -> Chart:
-    axis = {
-        "gridcolor": "--line",
-        "zerolinecolor": "--line",
-        "linecolor": "--soft",
-        "automargin": True,
-        "exponentformat": "SI",
-    }
-    return {
-        "data": data,
-        "layout": {
-            "height": height,
-            "margin": {"l": 8, "r": 14, "t": 8, "b": 8},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": "system-ui, sans-serif", "size": 12.5, "color": "--ink"},
-            "hoverlabel": {"bgcolor": "--raised", "bordercolor": "--line", "font": {"color": "--ink"}},
-            "showlegend": False,
-            "xaxis": axis | across,
-            "yaxis": axis | down,
-        },
-    }
-
-
-def _reach(values: Sequence[Interval], colour: str) -> Chart:
-    """How far each interval reaches to both sides of its mean."""
-    above = [None if v.mean is None or v.ci_high is None else v.ci_high - v.mean for v in values]
-    below = [None if v.mean is None or v.ci_low is None else v.mean - v.ci_low for v in values]
-    known = any(above) or any(below)
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "visible": known,
-            "color": colour, "thickness": 1.3, "width": 4}  # fmt: skip

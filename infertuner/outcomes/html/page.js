@@ -55,6 +55,6 @@
     matchMedia("print").addEventListener("change", draw);
   }
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details")) details.open = true;
+    for (const details of document.querySelectorAll("footer details")) details.open = true;
   });
 })();

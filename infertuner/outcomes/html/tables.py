@@ -15,6 +15,8 @@ VERDICTS = ("meets", "fails", "refuted", "stable", "saturated", "best", "worse")
 
 NARROW = 12
 """Letters up to which a heading stays on one line."""
+TALL = 30
+"""Rows from which on a table scrolls within the page."""
 LONG = 32
 """Letters from which on a cell may be broken into lines."""
 
@@ -44,6 +46,7 @@ def table(caption: str, rows: Sequence[Mapping[str, Any]], chosen: Collection[in
     return _scroll(
         caption,
         f'<table class="sortable">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>',
+        tall=len(rows) > TALL,
     )
 
 
@@ -76,6 +79,7 @@ def _key(value: Any) -> str:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def _scroll(caption: str, table: str) -> str:
-    """A table wider than the page scrolls by itself, by keys as well."""
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">\n{table}\n</div>'
+def _scroll(caption: str, table: str, *, tall: bool = False) -> str:
+    """A table wider than the page scrolls by itself, by keys as well; a tall one under its headings."""
+    kind = "scroll tall" if tall else "scroll"
+    return f'<div class="{kind}" role="region" tabindex="0" aria-label="{escape(caption)}">\n{table}\n</div>'
