@@ -14,7 +14,7 @@ from infertuner.scenario import yaml12
 from infertuner.scenario.study import load_study, study_from
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LONG = ("gpu_scaling_1024", "cache_at_scale", "cache_two_level_at_scale", "cache_controllers", "batching_frontier")
 """Scenarios whose documented command runs for minutes; here they run with few requests, once."""
@@ -46,7 +46,8 @@ def commands():
         for line in text.splitlines()
         if line.startswith("python -m infertuner.") and "calibrate" not in line  # tests/test_calibrate.py runs it
     ]
-    return [pytest.param(line, id=f"{page.stem}-{line[21:60]}") for page, line in dict.fromkeys(lines)]
+    first = {line: page for page, line in reversed(lines)}
+    return [pytest.param(line, id=f"{page.stem}-{line[21:60]}") for line, page in first.items()]
 
 
 @pytest.fixture
@@ -99,3 +100,8 @@ def test_every_shipped_scenario_is_mentioned(path):
     name = path.relative_to(ROOT).as_posix()
     assert any(name in page.read_text() for page in PAGES), f"no page mentions {name}"
     assert load_study(path).scenario.description
+
+
+def test_the_chinese_readme_shows_the_same_commands():
+    english, chinese = (BLOCK.findall((ROOT / name).read_text()) for name in ("README.md", "README.zh-CN.md"))
+    assert chinese == english

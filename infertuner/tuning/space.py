@@ -115,7 +115,7 @@ class Space:
 
 
 def label(parameters: Parameters) -> str:
-    """A configuration in words: how many GPUs of which kind, then the last words of its other keys; prices elsewhere."""
+    """A configuration in words: how many GPUs of which kind, then the last words of other keys; prices elsewhere."""
     gpus = [f"{value} GPU{'s'[: value != 1]}" for key, value in parameters.items() if key == "cluster.gpus"]
     files = [Path(value).stem for key, value in parameters.items() if key.endswith(".path")]
     others = [
