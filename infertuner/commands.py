@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from infertuner.errors import InferTunerError
 
@@ -31,3 +33,20 @@ def run_command(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def scenario_parser(name: str, about: str | None, example: str, *, values: str, runs: str) -> argparse.ArgumentParser:
+    """The arguments of every command that takes a scenario: which one, what to change in it, where to write.
+
+    values: what `--set` can be given; runs: what `--replications` counts.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m infertuner.{name}", description=about, epilog=f"example: {example}"
+    )
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{values} (repeatable)")
+    parser.add_argument("--seed", help="change the seed")
+    parser.add_argument("--replications", metavar="N", help=f"change how often {runs}")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: a new one under results/)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
+    return parser

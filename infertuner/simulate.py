@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infertuner.commands import run_command
+from infertuner.commands import run_command, scenario_parser
 from infertuner.errors import ResultsError
 from infertuner.experiments.analyses import analysis_of
 from infertuner.experiments.exports import export_run
@@ -24,7 +24,7 @@ from infertuner.outcomes.progress import progress_bar
 from infertuner.scenario.overrides import parse_setting
 from infertuner.scenario.study import Study, load_study
 
-EXAMPLE = "example: python -m infertuner.simulate scenarios/cache.yaml --set cluster.gpus=2 --replications 5"
+EXAMPLE = "python -m infertuner.simulate scenarios/cache.yaml --set cluster.gpus=2 --replications 5"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,18 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m infertuner.simulate", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key, such as cluster.gpus=4 (repeatable)",
+    parser = scenario_parser(
+        "simulate", __doc__, EXAMPLE, values="change a key, such as cluster.gpus=4", runs="every arm is run"
     )
-    parser.add_argument("--seed", help="change the seed")
-    parser.add_argument("--replications", metavar="N", help="change how often every arm is run")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: a new one under results/)")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json prints summary.json alone")
     parser.add_argument(
         "--trace", type=Path, metavar="FILE", help="write the first arm's first run as a Perfetto timeline (JSON)"
@@ -58,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
         choices=EXPORTS,
         help="write each arm's first run as this benchmark would have, under exports/ (repeatable)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
     return parser
 
 

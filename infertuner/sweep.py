@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from infertuner.commands import run_command
+from infertuner.commands import run_command, scenario_parser
 from infertuner.errors import ResultsError, ScenarioError
 from infertuner.experiments.report import resolved_yaml, study_provenance
 from infertuner.experiments.result import Row
@@ -33,7 +33,7 @@ from infertuner.sweeping.page import sweep_page
 from infertuner.sweeping.runner import Sweep
 from infertuner.sweeping.store import Store
 
-EXAMPLE = "example: python -m infertuner.sweep scenarios/tiny.yaml --set 'workload.arrivals.per_s={choices: [1, 2]}'"
+EXAMPLE = "python -m infertuner.sweep scenarios/tiny.yaml --set 'workload.arrivals.per_s={choices: [1, 2]}'"
 DESIGNS = ("grid", "lhs", "one_at_a_time")
 STORE = Path("results/cells")
 MOST_TIMES = 10
@@ -48,17 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m infertuner.sweep", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key, or vary it: cluster.gpus={choices: [1, 2]} (repeatable)",
+    parser = scenario_parser(
+        "sweep",
+        __doc__,
+        EXAMPLE,
+        values="change a key, or vary it: cluster.gpus={choices: [1, 2]}",
+        runs="every arm is run",
     )
-    parser.add_argument("--seed", help="change the seed")
-    parser.add_argument("--replications", metavar="N", help="change how often every arm is run")
     parser.add_argument("--design", choices=DESIGNS, default="grid", help="which points to look at (default: grid)")
     parser.add_argument("--points", type=_count, metavar="N", help="how many points a Latin hypercube has")
     parser.add_argument("--until", metavar="METRIC=SHARE", help="replicate until a mean is precise, as ttft_mean_s=2%%")
@@ -70,8 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("--jobs", type=_count, metavar="N", help="processes (default: one for each core)")
     place.add_argument("--cluster", metavar="ADDRESS", help="compute on a Dask cluster, such as tcp://host:8786")
     parser.add_argument("--store", type=Path, default=STORE, metavar="DIR", help=f"finished cells (default: {STORE})")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: a new one under results/)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json prints summary.json alone")
     parser.add_argument(
         "--cell", metavar="ARM:REPLICATION", help="compute this cell alone, here, and print its metrics as JSON"

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from infertuner.commands import run_command
+from infertuner.commands import run_command, scenario_parser
 from infertuner.errors import ResultsError
 from infertuner.experiments.report import resolved_yaml, study_provenance
 from infertuner.outcomes import figures
@@ -29,7 +29,7 @@ from infertuner.tuning.page import tuning_page
 from infertuner.tuning.run import load, tune
 from infertuner.tuning.words import print_answer
 
-EXAMPLE = "example: python -m infertuner.tune scenarios/capacity.yaml --set workload.arrivals.per_s=10"
+EXAMPLE = "python -m infertuner.tune scenarios/capacity.yaml --set workload.arrivals.per_s=10"
 STORE = Path("results/cells")
 
 
@@ -41,22 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m infertuner.tune", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key, or let it be chosen: cluster.gpus={choices: [1, 2]} (repeatable)",
+    parser = scenario_parser(
+        "tune",
+        __doc__,
+        EXAMPLE,
+        values="change a key, or let it be chosen: cluster.gpus={choices: [1, 2]}",
+        runs="a configuration is run at most",
     )
-    parser.add_argument("--seed", help="change the seed")
-    parser.add_argument("--replications", metavar="N", help="change how often a configuration is run at most")
     parser.add_argument("--budget-s", type=_seconds, metavar="S", help="begin nothing after so many seconds")
     parser.add_argument("--jobs", type=_count, metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--store", type=Path, default=STORE, metavar="DIR", help=f"finished cells (default: {STORE})")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: a new one under results/)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder given by --out")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json prints answer.json alone")
     return parser
 

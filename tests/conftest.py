@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from infertuner.latency.models import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("untimed", deadline=None)  # speed lives in benchmarks/, and machines are shared
+settings.load_profile("untimed")
 
 TINY_MODEL = ModelConfig(
     family="llama",
