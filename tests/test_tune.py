@@ -191,8 +191,8 @@ def test_simulate_says_which_objectives_are_met(command, tmp_path, capsys):
     ("arguments", "complaint"),
     [
         (["--set", "slo=null"], "service: has no slo, so nothing is asked"),
-        (["--set", "slo={itl_p99_s: 1}"], "slo.itl_p99_s: a run of 400 requests has no such number"),
-        (["--set", "slo={ttft_p99_s: 5}"], "slo.ttft_p99_s: a run of 400 requests has no such number"),
+        (["--set", "slo={itl_p99_s: 1}"], "slo.itl_p99_s: a run of 400 requests, which takes"),
+        (["--set", "slo={ttft_p99_s: 5}"], "slo.ttft_p99_s: a run of 400 requests, which takes"),
         (["--set", "cluster.gpus={range: {min: 1, max: 4}}"], "sweep.cluster.gpus: has no step"),
         (["--set", "cluster.gpus=0", "--set", "sweep={}"], "cluster.gpus"),
         (["--overwrite"], "--overwrite: replaces the folder named by --out"),

@@ -92,7 +92,7 @@ def best_arm(result: StudyResult, goal: Goal, values_of: Callable[[int, str], Va
     if not near:
         return f"{lead}, best with 95 % confidence.{left_out}"
     if len(near) == len(known) - 1:
-        return f"{lead}, but no other arm can be told apart from it with so few replications.{left_out}"
+        return f"{lead}, but no other arm can be told apart from it.{left_out}"
     return f"{lead}, not told apart from {_named(result, near)}.{left_out}"
 
 

@@ -13,6 +13,7 @@ from infertuner.outcomes.window import Metrics
 from infertuner.records import Records
 from infertuner.scenario.study import Arm, Study
 
+WITHOUT_HOST_TIME = "public profiles are sums of published kernel times without host time: real steps are longer"
 UNANSWERED = {
     "rejected_length": "longer than max_model_len or, without chunked prefill, than max_num_batched_tokens",
     "rejected_kv": "larger than the KV memory of num_gpu_blocks",
@@ -78,8 +79,11 @@ class StudyResult:
 
     def warnings(self) -> list[str]:
         """What a reader must know before using the numbers."""
-        guesses = [source for source in self.latency_sources() if source.startswith("extrapolated")]
+        sources = self.latency_sources()
+        guesses = [source for source in sources if source.startswith("extrapolated")]
         notes = [f"latency is {source}; nobody measured this hardware with this model" for source in guesses]
+        if any(source.startswith("public") for source in sources):
+            notes.append(WITHOUT_HOST_TIME)
         if self.outside_calls:
             notes.append(f"{self.outside_calls:,} latencies were asked for outside the measured range and extrapolated")
         for status, why in UNANSWERED.items():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infertuner.experiments.result import Row
+from infertuner.experiments.result import WITHOUT_HOST_TIME, Row
 from infertuner.outcomes.objectives import Judgement
 from infertuner.outcomes.slo import Slo
 from infertuner.outcomes.statistics import Interval, interval, least_share
@@ -80,7 +80,7 @@ class Report:
         judged = self._judged()
         sources = {found.point.arm.scenario.latency.source() for found in judged}
         if any(source.startswith("public") for source in sources):
-            notes.append("public profiles are sums of published kernel times without host time: real steps are longer")
+            notes.append(WITHOUT_HOST_TIME)
         for source in sorted(sources):
             if source.startswith("extrapolated"):
                 notes.append(f"latency is {source}; nobody measured this hardware with this model")
@@ -145,6 +145,7 @@ class Report:
             "objectives": [vars(margin) for margin in judgement.margins],
             "saturation": judgement.saturation,
             "binding": self.binding,
+            "has_cheaper_neighbour": self._cheaper_neighbour() is not None,
             "runs_met": judgement.runs_met,
             "runs": judgement.runs,
             "runs_met_at_least_ratio": least_share(judgement.runs_met, judgement.runs),

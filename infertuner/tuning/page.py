@@ -79,7 +79,10 @@ def _objectives(answer: Row | None) -> str:
     by = "that had no say in the choice" if answer["confirmed"] else "by which the answer was chosen"
     said = [f"Each objective, in the replications {by}."]
     if answer["binding"]:
-        said.append(f"What keeps it from being cheaper: {in_words(answer['binding'])}.")
+        words = in_words(answer["binding"])
+        one_less = f"What keeps it from being one step cheaper: {words}."
+        smallest = f"It is the smallest of its kind; the least headroom has the {words}."
+        said.append(one_less if answer["has_cheaper_neighbour"] else smallest)
     return "\n".join([*paragraphs([" ".join(said)]), table("Objectives", objectives(answer))])
 
 

@@ -109,7 +109,7 @@ class Race:
         runs = self._runs(point, range(count))
         if runs is not None:
             judgement = judge(runs, self._slo, self.confidence)
-            _refuse_missing(runs, judgement)
+            _refuse_missing(runs, judgement, point.arm.scenario.warmup_s)
             before = self.found.get(point)
             self.found[point] = Found(point, judgement, refuted=before is not None and before.refuted)
 
@@ -138,13 +138,14 @@ def looks(replications: int) -> list[int]:
     return found
 
 
-def _refuse_missing(runs: list[Metrics], judgement: Judgement) -> None:
+def _refuse_missing(runs: list[Metrics], judgement: Judgement, warmup_s: float) -> None:
     """A metric that no run of this scenario can have is a slip of the pen, and not a slow configuration."""
     if judgement.saturation == "saturated":
         return
     for margin in judgement.margins:
         if margin.headroom_ratio is None and all(run["finished"] == run["requests"] for run in runs):
             raise ScenarioError(
-                f"slo.{margin.metric}: a run of {runs[0]['requests']:,} requests has no such number: a p99 wants 500 "
-                "after the warm-up, a gap between tokens a continuous batcher; raise workload.requests or change slo"
+                f"slo.{margin.metric}: a run of {runs[0]['requests']:,} requests, which takes "
+                f"{runs[0]['makespan_s'] or 0:.0f} s, has no such number after a warm-up of {warmup_s:g} s: a p99 "
+                "wants 500 requests, a gap between tokens a continuous batcher; raise workload.requests, or change slo"
             )

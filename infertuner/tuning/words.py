@@ -70,7 +70,7 @@ def cost_in_words(described: Row, unit: str) -> str:
     if unit == "GPUs":
         return f"{cost:g} GPU{'s' if cost != 1 else ''} (no prices given)"
     per_million = described["cost_per_million_output_tokens"]
-    return f"{cost:,.2f} an hour" + ("" if per_million is None else f", {per_million:,.2f} a million output tokens")
+    return f"{cost:,.2f} an hour" + ("" if per_million is None else f", {per_million:,.2f} per million output tokens")
 
 
 def objectives(answer: Row) -> list[Row]:
@@ -82,10 +82,15 @@ def objectives(answer: Row) -> list[Row]:
             "mean": format_cell(margin["metric"], margin["value"]),
             "headroom_ratio": margin["headroom_ratio"],
             "confidence": "-" if margin["confidence"] is None else f"{100 * _below_one(margin['confidence']):.4g} %",
-            "binding": "binding" if margin["metric"] == answer["binding"] else "",
+            "binding": _binding(answer) if margin["metric"] == answer["binding"] else "",
         }
         for margin in answer["objectives"]
     ]
+
+
+def _binding(answer: Row) -> str:
+    """What the binding objective does: keep the answer from being cheaper, or, of the smallest of a kind, nothing."""
+    return "binding" if answer["has_cheaper_neighbour"] else "least headroom"
 
 
 def _below_one(confidence: float) -> float:
