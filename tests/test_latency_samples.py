@@ -132,7 +132,9 @@ def test_the_csv_is_read_back():
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"kind,seconds\n", gzip.compress(b"kind,seconds\ndecode,1\n"), gzip.compress(b"\xff")]
+    "content",
+    [b"", b"kind,seconds\n", gzip.compress(b"kind,seconds\ndecode,1\n"), gzip.compress(b"\xff")],
+    ids=["empty", "not compressed", "other columns", "not text"],  # compressed bytes hold the time: no names for tests
 )
 def test_another_csv_is_refused(content):
     with pytest.raises(ValueError, match=r"."):
